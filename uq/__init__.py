@@ -1,0 +1,44 @@
+"""Calibrated uncertainty for Flax networks.
+
+    Model ─► Method (init → update… → sample) ─► Members ─► predict ─► Predictive ─► metrics
+                         ▲ Likelihood ───────────────────────────────────┘
+
+Importing changes nothing: no backend starts, no configuration is touched, and slow third-party packages load when
+they are first needed.
+"""
+
+from . import execution as execution
+from . import laws as laws
+from . import likelihoods as likelihoods
+from . import losses as losses
+from . import methods as methods
+from . import optimizers as optimizers
+from ._checks import InputError as InputError
+from ._checks import UQWarning as UQWarning
+from ._version import __version__ as __version__
+from .ensembles import deep_ensemble as deep_ensemble
+from .likelihoods import Likelihood as Likelihood
+from .members import Members as Members
+from .members import batched_init as batched_init
+from .members import batched_init_param_count as batched_init_param_count
+from .members import best as best
+from .members import concatenate as concatenate
+from .members import member_keys as member_keys
+from .members import num_members as num_members
+from .members import stack as stack
+from .members import take as take
+from .method import Batch as Batch
+from .method import Method as Method
+from .method import ensemble as ensemble
+from .model import Model as Model
+from .model import Variables as Variables
+from .model import as_model as as_model
+from .model import from_functions as from_functions
+from .model import from_linen as from_linen
+from .model import from_nnx as from_nnx
+from .posterior import Posterior as Posterior
+from .posterior import posterior as posterior
+from .predict import predict as predict
+from .predictive import Interval as Interval
+from .predictive import Predictive as Predictive
+from .train import fit as fit

@@ -1,0 +1,176 @@
+"""The compiled part of `fit`: a stretch of updates for all members, and the end of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._tree import tree_where
+from ._typing import Array, PyTree
+from .execution import Mapping
+from .method import Batch, Method
+
+_REFRESH_BATCHES = 8
+
+
+class Run(NamedTuple):
+    """Everything that training carries from one call to the next; every leaf leads with the member axis K."""
+
+    state: PyTree
+    """The method's state."""
+    best: PyTree
+    """The state kept so far, without `opt_state`; () where nothing is held out."""
+    best_loss: Array
+    """Its held-out loss, `(K,)`."""
+    best_epoch: Array
+    """When it was, `(K,)`, int32; −1 before the first."""
+    active: Array
+    """Members still training, `(K,)`, bool."""
+    finite: Array
+    """Members that never met a non-finite loss or gradient, `(K,)`, bool."""
+    epoch_loss: Array
+    """Sum of the losses of the epoch under way, `(K,)`."""
+    before: PyTree
+    """The state at the start of the epoch: where a member that diverges or has stopped stays."""
+
+
+class Data(NamedTuple):
+    x: PyTree
+    """All inputs, `(N, …)`."""
+    y: Array
+    """All targets, `(N, …)`."""
+    weight: Array
+    """Example weights, `(N,)`, mean 1."""
+    mask: Array
+    """`(S, B)`: 1 for a row, 0 for padding, scaled so that the mean over a batch is a mean over its rows."""
+    held_out: Array
+    """`(K, T, B)` held-out rows in batches; T may be 0."""
+    held_out_mask: Array
+    """`(T, B)`, 1 for a row and 0 for padding."""
+    num_data: Array
+    """How many rows a member trains on, ()."""
+    patience: Array
+    """Epochs without improvement before a member stops, ()."""
+    progress: Array
+    """`(2,)`: what one update adds to the fraction of training done, and the fraction at its end."""
+
+
+class Stretch(NamedTuple):
+    """Which updates one call does: `epochs` epochs from `first` on, or steps `low` to `high` of one epoch."""
+
+    first: Array
+    epochs: Array
+    low: Array
+    high: Array
+
+
+def without_optimizer(state: PyTree) -> PyTree:
+    """The state without what only training needs."""
+    return state._replace(opt_state=()) if hasattr(state, "opt_state") else state
+
+
+def start_run(state: PyTree, size: int, *, keep_best: bool) -> Run:
+    """A run about to begin."""
+    return Run(
+        state=state,
+        best=without_optimizer(state) if keep_best else (),
+        best_loss=jnp.full(size, jnp.inf),
+        best_epoch=jnp.full(size, -1, jnp.int32),
+        active=jnp.ones(size, bool),
+        finite=jnp.ones(size, bool),
+        epoch_loss=jnp.zeros(size),
+        before=state,
+    )
+
+
+def training_program(
+    method: Method, mapping: Mapping, key_impl: str
+) -> Callable[[Run, Data, Array, Array, Stretch], tuple[Run, Array, Array]]:
+    """`(run, data, index, keys, stretch) -> (run, losses, held_out_losses)` for one method.
+
+    `index` `(E, K, S, B)` and `keys` `(E, K, S, W)` hold the batches of up to E epochs; the losses are `(E, K)`.
+    All bounds are traced: one program serves any number of epochs, seeds and data of equal shape.
+    """
+
+    def rows(tree: PyTree, index: Array) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[index], tree)
+
+    def update(run: Run, data: Data, index: Array, keys: Array, epoch: Array, step: Array) -> Run:
+        done = (epoch * data.mask.shape[0] + step) * data.progress[0]
+
+        def one(state: PyTree, index: Array, words: Array) -> tuple[PyTree, Any]:
+            weight = data.weight[index] * data.mask[step]
+            batch = Batch(rows(data.x, index), data.y[index], weight, data.num_data, done)
+            return method.update(jax.random.wrap_key_data(words, impl=key_impl), state, batch)
+
+        state, info = mapping(one)(run.state, index[:, step], keys[:, step])
+        finite = run.finite & (info.finite | ~run.active)
+        loss = jnp.where(run.active, info.loss.astype(run.epoch_loss.dtype), 0)
+        return run._replace(state=state, finite=finite, epoch_loss=run.epoch_loss + loss)
+
+    def held_out_loss(state: PyTree, data: Data) -> Array:
+        def one(state: PyTree, index: Array) -> Array:
+            def batch(args: tuple[Array, Array]) -> Array:
+                index, mask = args
+                losses = method.evaluate(state, Batch(rows(data.x, index), data.y[index]))  # type: ignore[misc]
+                weight = mask * data.weight[index]
+                return jnp.stack([jnp.where(weight > 0, losses * weight, 0).sum(), weight.sum()])
+
+            total, weight = jax.lax.map(batch, (index, data.held_out_mask)).sum(0)
+            return total / jnp.maximum(weight, 1e-12)
+
+        return mapping(one)(state, data.held_out)
+
+    def end_epoch(run: Run, data: Data, index: Array, epoch: Array) -> tuple[Run, Array, Array]:
+        steps = data.mask.shape[0]
+        keep = run.active & run.finite
+        state = tree_where(keep, run.state, run.before)
+        if method.refresh is not None:
+            some = index[:, : min(steps, _REFRESH_BATCHES)]
+            state = mapping(lambda state, index: method.refresh(state, rows(data.x, index)))(state, some)  # type: ignore[misc]
+        run = run._replace(state=state, before=state, active=keep)
+        losses = run.epoch_loss / steps
+        held = jnp.full_like(losses, jnp.nan)
+        if jax.tree.leaves(run.best):
+            held = held_out_loss(without_optimizer(state), data).astype(run.best_loss.dtype)
+            better = keep & (held < run.best_loss)
+            run = run._replace(
+                best=tree_where(better, without_optimizer(state), run.best),
+                best_loss=jnp.where(better, held, run.best_loss),
+                best_epoch=jnp.where(better, epoch.astype(jnp.int32), run.best_epoch),
+            )
+            waited = epoch - jnp.maximum(run.best_epoch, 0)
+            run = run._replace(active=keep & (waited < data.patience))
+        return run._replace(epoch_loss=jnp.zeros_like(run.epoch_loss)), losses, held
+
+    def program(
+        run: Run, data: Data, index: Array, keys: Array, stretch: Stretch
+    ) -> tuple[Run, Array, Array]:
+        size, steps = index.shape[1], index.shape[2]
+        empty = jnp.full((index.shape[0], size), jnp.nan, run.epoch_loss.dtype)
+
+        def epoch(e: Array, carry: tuple[Run, Array, Array]) -> tuple[Run, Array, Array]:
+            run, losses, held = carry
+            number = stretch.first + e
+
+            def step(s: Array, run: Run) -> Run:
+                return update(run, data, index[e], keys[e], number, s)
+
+            run = jax.lax.fori_loop(stretch.low, stretch.high, step, run)
+
+            def finish(run: Run) -> tuple[Run, Array, Array]:
+                return end_epoch(run, data, index[e], number)
+
+            def wait(run: Run) -> tuple[Run, Array, Array]:
+                nothing = jnp.full_like(run.epoch_loss, jnp.nan)
+                return run, nothing, nothing
+
+            run, loss, out = jax.lax.cond(stretch.high == steps, finish, wait, run)
+            return run, losses.at[e].set(loss), held.at[e].set(out)
+
+        return jax.lax.fori_loop(0, stretch.epochs, epoch, (run, empty, empty))
+
+    return program

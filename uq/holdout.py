@@ -1,0 +1,75 @@
+"""Which rows each member trains on, and which it is stopped by; and the order in which it sees them.
+
+Everything here is a function of the key, the member's index and the epoch alone, so that member k sees the same
+batches whatever K. It runs on the host from counter-based bit generators, whose streams are fixed by definition:
+keys and permutations compiled into the training program would cost more to compile than the training itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ._checks import InputError
+from ._typing import Key
+
+_SPLIT, _ORDER, _NOISE = range(3)
+
+
+class Rows(NamedTuple):
+    train: np.ndarray
+    """`(K, n)`, int32: the rows each member trains on."""
+    held_out: np.ndarray
+    """`(K, m)`, int32: the rows that stop each member; m may be 0."""
+
+
+def key_words(key: Key) -> tuple[int, ...]:
+    """The key's own bits, as seed words."""
+    return tuple(int(word) for word in np.asarray(jax.random.key_data(key)).reshape(-1))
+
+
+def _generator(words: tuple[int, ...], purpose: int, member: int, epoch: int = 0) -> np.random.Philox:
+    return np.random.Philox(np.random.SeedSequence(words, spawn_key=(purpose, member, epoch)))
+
+
+def _permutation(bits: np.random.Philox, num: int) -> np.ndarray:
+    return np.argsort(bits.random_raw(num), kind="stable").astype(np.int32)
+
+
+def fraction(words: tuple[int, ...], size: int, num_rows: int, share: float) -> Rows:
+    """Each member leaves out its own random `share` of the rows; 0 leaves out none."""
+    if not 0 <= share < 1:
+        raise InputError(f"`validation` expected a fraction from 0 to below 1, but it is {share}.")
+    out = round(num_rows * share)
+    if share and not 0 < out < num_rows:
+        out = min(max(out, 1), num_rows - 1)
+    if out == 0:
+        return same_for_all(size, num_rows)
+    orders = np.stack([_permutation(_generator(words, _SPLIT, k), num_rows) for k in range(size)])
+    return Rows(np.sort(orders[:, out:]), np.sort(orders[:, :out]))
+
+
+def same_for_all(size: int, num_rows: int, num_held_out: int = 0) -> Rows:
+    """All members train on the first `num_rows` rows and are stopped by the `num_held_out` after them."""
+    train = np.broadcast_to(np.arange(num_rows, dtype=np.int32), (size, num_rows))
+    held_out = np.arange(num_rows, num_rows + num_held_out, dtype=np.int32)
+    return Rows(train, np.broadcast_to(held_out, (size, num_held_out)))
+
+
+def epoch_orders(
+    words: tuple[int, ...], rows: np.ndarray, steps: int, batch: int, epochs: range, key_width: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`(index (K, S, B), keys (K, S, W))` for each epoch: every member shuffles its own rows."""
+    size, num = rows.shape
+    for epoch in epochs:
+        index = np.empty((size, steps, batch), np.int32)
+        keys = np.empty((size, steps, key_width), np.uint32)
+        for k in range(size):
+            order = rows[k][_permutation(_generator(words, _ORDER, k, epoch), num)]
+            index[k] = np.resize(order, steps * batch).reshape(steps, batch)
+            noise = _generator(words, _NOISE, k, epoch).random_raw(steps * key_width)
+            keys[k] = (noise >> np.uint64(32)).astype(np.uint32).reshape(steps, key_width)
+        yield index, keys

@@ -1,0 +1,85 @@
+"""The default recipe: AdamW whose learning rate rises and falls once over the run, with clipped gradients.
+
+The schedule reads the *fraction* of training done (`Batch.progress`), which `fit` passes as a traced number: runs of
+any length share one compiled program, and nothing has to know the number of steps beforehand.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ._typing import Array, PyTree
+
+
+class OneCycleState(NamedTuple):
+    count: Array
+    """Updates done, (), int32; corrects the bias of the moments."""
+    mean: PyTree
+    """First moment of the gradient, like the parameters."""
+    square: PyTree
+    """Second moment of the gradient, like the parameters."""
+
+
+def one_cycle(
+    learning_rate: float = 1e-2,
+    *,
+    weight_decay: float = 0.0,
+    warmup: float = 0.1,
+    clip: float = 10.0,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    eps: float = 1e-8,
+) -> optax.GradientTransformationExtraArgs:
+    """AdamW under a one-cycle schedule of `progress`: linear warm-up, then a half cosine down to zero.
+
+    Without `progress` (a hand-written loop that does not pass it) the learning rate stays at its peak. Weight decay
+    is decoupled and follows the schedule. Gradients are clipped by their global norm. For other schedules pass any
+    optax optimizer, built with an optax schedule, instead of this one.
+
+    Args:
+      learning_rate: the peak.
+      weight_decay: decoupled decay of every parameter.
+      warmup: the fraction of the run spent rising.
+      clip: the largest global norm of a gradient.
+      b1, b2, eps: as `optax.adam`.
+    References:
+      kingma2015, algorithm 1; loshchilov2019, algorithm 2; smith2018. Checked against a chain of optax's own.
+    """
+
+    def init(params: PyTree) -> OneCycleState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return OneCycleState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(
+        grads: PyTree, state: OneCycleState, params: PyTree | None = None, *, progress: Any = None, **extra: Any
+    ) -> tuple[PyTree, OneCycleState]:
+        del extra
+        norm = optax.global_norm(grads)
+        shrink = jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
+        rate = learning_rate * shape(progress)
+        count = state.count + 1
+        fix1, fix2 = 1 - b1 ** count.astype(norm.dtype), 1 - b2 ** count.astype(norm.dtype)
+        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * (g * shrink.astype(g.dtype)), state.mean, grads)
+        square = jax.tree.map(
+            lambda v, g: b2 * v + (1 - b2) * jnp.square(g * shrink.astype(g.dtype)), state.square, grads
+        )
+
+        def step(m: Array, v: Array, p: Array) -> Array:
+            change = (m / fix1.astype(m.dtype)) / (jnp.sqrt(v / fix2.astype(v.dtype)) + eps)
+            return -jnp.asarray(rate, m.dtype) * (change + weight_decay * p)
+
+        updates = jax.tree.map(step, mean, square, grads if params is None else params)
+        return updates, OneCycleState(count, mean, square)
+
+    def shape(progress: Any) -> Any:
+        if progress is None:
+            return 1.0
+        rise = progress / warmup
+        fall = 0.5 * (1 + jnp.cos(jnp.pi * (progress - warmup) / (1 - warmup)))
+        return jnp.minimum(rise, 1.0) * jnp.where(progress < warmup, 1.0, fall)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,217 @@
+"""`Posterior`: what `fit` returns and `load` reads; a short path to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._checks import InputError, check_count, check_inputs, check_width_of_inputs
+from ._typing import Array, ArrayLike, Key, PyTree
+from .likelihoods import Likelihood
+from .members import Members, as_key, num_members, stack
+from .method import Method, ensemble
+from .methods.map_estimate import MapState, map_estimate
+from .model import Model, Variables, as_model
+from .predict import predict
+from .predictive import Predictive
+from .standardize import Scaling
+from .wrap import standardized
+
+
+class History(NamedTuple):
+    """How training went. Losses are on the scale the networks were trained in."""
+
+    loss: np.ndarray
+    """Mean training objective, `(epochs, K)`."""
+    held_out_loss: np.ndarray
+    """Negative log-likelihood of each member's left-out rows, `(epochs, K)`; NaN where there are none."""
+    best_epoch: np.ndarray
+    """The epoch whose weights were kept, `(K,)`; −1 for the last."""
+    compile_seconds: float
+    run_seconds: float
+    seconds: float
+    """All of `fit`, with checks and compilation."""
+    interrupted: bool
+    diverged: np.ndarray
+    """Members that met a loss or gradient that was not finite."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Trained networks, with everything needed to predict in the user's own units."""
+
+    method: Method
+    state: PyTree
+    """The method's state (leading axis K for an ensemble), without what only training needs."""
+    likelihood: Likelihood
+    """What the outputs mean, in the user's units."""
+    key: Array
+    """The key of the fit; predictions draw from it unless given another."""
+    inputs: Scaling | None = None
+    """How raw inputs are standardised before the networks see them."""
+    weight: Array | None = None
+    """Member weights, `(K,)`."""
+    history: History | None = None
+    example: PyTree = None
+    """Shape and dtype of one example of `x`."""
+
+    @property
+    def size(self) -> int:
+        """K."""
+        return self.method.size or 1
+
+    @property
+    def model(self) -> Model:
+        """The networks as a function of raw inputs."""
+        if self.inputs is None:
+            return self.method.model
+        return standardized(self.method.model, self.inputs.mean, self.inputs.scale)
+
+    @property
+    def num_params(self) -> int:
+        """Numbers that the posterior keeps: weights of all members, and the spread over them where there is one."""
+        kept = self.state._replace(carried=()) if hasattr(self.state, "carried") else self.state
+        if isinstance(kept, MapState):
+            kept = kept.variables.params
+        return sum(leaf.size for leaf in jax.tree.leaves(kept))
+
+    def __repr__(self) -> str:
+        return f"Posterior({self.method.name}, members={self.size}, parameters={self.num_params})"
+
+    def sample(self, num: int | None = None, *, key: Key | None = None) -> Members:
+        """`num` networks from each member (the method's own number by default), member-major, with weights."""
+        num = self.method.num_draws if num is None else check_count("num", num)
+        key = jax.random.fold_in(self.key, 1) if key is None else as_key(key)
+        members = self.method.sample(key, self.state, num)
+        weight = jnp.full(self.size, 1 / self.size) if self.weight is None else self.weight
+        origin = jnp.repeat(jnp.arange(self.size), num)
+        return members._replace(weight=jnp.repeat(weight / num, num), origin=origin)
+
+    def predict(
+        self,
+        x: PyTree,
+        *,
+        num_samples: int | None = None,
+        key: Key | None = None,
+        batch_size: int | None = None,
+        member_size: int | None = None,
+    ) -> Predictive:
+        """The predictive distribution of every example of `x`, in the units of the training target.
+
+        Args:
+          x: inputs `(N, …)` as in training.
+          num_samples: draws from each member's posterior; None is the method's own number (1 for point estimates).
+          key: for those draws; None is the fit's own, so that predictions repeat.
+          batch_size, member_size: rows and networks at a time; None bounds memory by itself.
+        Raises:
+          InputError: inputs unlike those of training, or not finite.
+        """
+        x = check_inputs(x)
+        if self.example is not None:
+            check_width_of_inputs(x, self.example)
+        z = x if self.inputs is None else self.inputs.apply(x)
+        members = self.sample(num_samples, key=key)
+        return predict(
+            self.method.model, self.likelihood, members, z, batch_size=batch_size, member_size=member_size
+        )
+
+    def take(self, index: Any) -> Posterior:
+        """The posterior of some members: an int, a slice, or a list of them; `best` picks one by a score."""
+        self._needs_ensemble("take")
+        index = np.atleast_1d(np.arange(self.size)[index])
+        if len(index) == 0:
+            raise InputError("`take` expected at least one member.")
+        weight = None if self.weight is None else np.asarray(self.weight)[index]
+        if weight is not None:
+            weight = jnp.asarray(weight / max(weight.sum(), 1e-30))
+        return replace(
+            self,
+            method=_resized(self.method, len(index)),
+            state=jax.tree.map(lambda leaf: leaf[index], self.state),
+            weight=weight,
+        )
+
+    def best(self, score: ArrayLike) -> Posterior:
+        """The member with the lowest score `(K,)`: the winner of a sweep. NaN never wins."""
+        score = np.asarray(score, np.float64)
+        if score.shape != (self.size,):
+            raise InputError(f"`best` expected one score for each of the {self.size} members, but got {score.shape}.")
+        if not np.isfinite(score).any():
+            raise InputError("`best` expected at least one finite score, but every member's is NaN or infinite.")
+        return self.take([int(np.nanargmin(np.where(np.isfinite(score), score, np.nan)))])
+
+    def _needs_ensemble(self, what: str) -> None:
+        if self.method.member is None:
+            raise InputError(f"`{what}` needs an ensemble, but this posterior is of one network.")
+
+    def save(self, path: str | Path) -> None:
+        """Write the posterior to one file; see `uq.save`."""
+        from .io import save
+
+        save(self, path)
+
+
+def _resized(method: Method, size: int) -> Method:
+    assert method.member is not None
+    return ensemble(method.member, size, mapping=method.mapping)  # type: ignore[arg-type]
+
+
+def posterior(
+    model: Any,
+    likelihood: Likelihood,
+    variables: Sequence[PyTree] | PyTree,
+    *,
+    x: PyTree = None,
+    inputs: Scaling | None = None,
+) -> Posterior:
+    """A `Posterior` from networks that are already trained: nothing is trained or changed.
+
+    Args:
+      model: anything `as_model` takes.
+      likelihood: what the outputs mean, in the units the networks were trained in (see
+        `uq.likelihoods.transformed` for others).
+      variables: a list of K networks' variables, or one tree with a leading axis K. Each may be `Variables`, a
+        linen dictionary `{"params": …, "batch_stats": …}`, or bare parameters for networks without state.
+      x: example inputs; saving needs their shape.
+      inputs: how inputs were standardised, if they were.
+    Example:
+      >>> import flax.linen as nn, jax, jax.numpy as jnp, uq
+      >>> net, x = nn.Dense(2), jnp.ones((3, 4))
+      >>> nets = [net.init(jax.random.key(i), x) for i in range(5)]
+      >>> uq.posterior(net, uq.likelihoods.Gaussian(), nets).predict(x).num_members
+      5
+    """
+    if isinstance(variables, list | tuple) and not isinstance(variables, Variables):
+        if not variables:
+            raise InputError("`variables` expected at least one network, but the list is empty.")
+        tree = stack([_as_variables(v) for v in variables])
+    else:
+        tree = _as_variables(variables)
+    size = num_members(tree)
+    if likelihood.free and not (isinstance(tree.params, dict) and set(tree.params) == {"network", "likelihood"}):
+        raise InputError(
+            f"{likelihood!r} has parameters of its own; pass params as "
+            "{'network': …, 'likelihood': (K, free)}, raw scales before softplus."
+        )
+    method = ensemble(map_estimate(as_model(model), likelihood), size)
+    tree = jax.tree.map(jnp.asarray, tree)
+    example = None
+    if x is not None:
+        example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), check_inputs(x))
+    weight = jnp.full(size, 1 / size)
+    return Posterior(method, MapState(tree, ()), likelihood, jax.random.key(0), inputs, weight, None, example)
+
+
+def _as_variables(tree: PyTree) -> Variables:
+    """`Variables` from what frameworks hand out."""
+    if isinstance(tree, Variables):
+        return tree
+    if isinstance(tree, dict) and "params" in tree:
+        return Variables(tree["params"], {name: part for name, part in tree.items() if name != "params"})
+    return Variables(tree, ())

@@ -1,0 +1,164 @@
+"""Members × inputs → `Predictive`, in bounded memory over both."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._cache import ProgramCache, fingerprint
+from ._checks import InputError, check_count, check_inputs, leading_size
+from ._tree import tree_take
+from ._typing import Array, PyTree
+from .likelihoods import Likelihood, check_width, columns
+from .members import Members, num_members
+from .model import Model, as_model
+from .predictive import Predictive
+
+_PROGRAMS = ProgramCache()
+_BUDGET = 256 * 2**20
+"""Bytes that one call's intermediate values may take."""
+
+
+def predict(
+    model: Any,
+    likelihood: Likelihood,
+    members: Members,
+    x: PyTree,
+    *,
+    batch_size: int | None = None,
+    member_size: int | None = None,
+) -> Predictive:
+    """What the members say about `x`, as the exact mixture of their distributions.
+
+    Rows and members are taken in chunks, so that memory stays bounded whatever N and M; every chunk has the same
+    shape (the last is padded), and the chunks do not change a row's numbers beyond rounding.
+
+    Args:
+      model: the members' network, anything `as_model` takes.
+      likelihood: what its outputs mean.
+      members: the networks.
+      x: inputs, `(N, …)` or a pytree of such.
+      batch_size: rows at a time; None chooses so that intermediate values stay below 256 MiB.
+      member_size: members at a time; None chooses likewise.
+    Returns:
+      A `Predictive` over N examples and M members.
+    Raises:
+      InputError: empty or non-finite inputs, members of unequal leading axes, all of them diverged, outputs of the
+        wrong width, or inputs that the network cannot take.
+    """
+    model = as_model(model)
+    x = check_inputs(x)
+    num_rows, size = leading_size("x", x), num_members(members)
+    check_outputs(model, likelihood, members, x)
+    if batch_size is None or member_size is None:
+        one = _bytes_per_row(model, members, x)
+        allowed = max(1, _BUDGET // max(one, 1))
+        member_size = member_size or min(size, max(1, allowed // min(num_rows, 256)))
+        batch_size = batch_size or max(1, allowed // member_size)
+    batch_size = _bucket(min(check_count("batch_size", batch_size), num_rows))
+    member_size = min(check_count("member_size", member_size), size)
+    program = _PROGRAMS.get(fingerprint(model), lambda: _program(model))
+
+    rows = []
+    for start in range(0, num_rows, batch_size):
+        part = jax.tree.map(lambda leaf: _padded(leaf[start : start + batch_size], batch_size), x)
+        taken = min(batch_size, num_rows - start)
+        chunks = [
+            columns_of(program(_chunk(members, first, member_size), part), likelihood)[: size - first, :taken]
+            for first in range(0, size, member_size)
+        ]
+        rows.append(chunks[0] if len(chunks) == 1 else jnp.concatenate(chunks))
+    if len(rows) > 1:  # gathered on the host: the device never holds two copies
+        outputs = jnp.asarray(np.concatenate([np.asarray(part) for part in rows], axis=1))
+    else:
+        outputs = rows[0]
+    return Predictive(outputs, likelihood, members.weight)
+
+
+def _program(model: Model) -> Any:
+    def run(members: Members, x: PyTree) -> Array:
+        def one(variables: PyTree, key: Any) -> Array:
+            joined = variables if not jax.tree.leaves(members.shared) else (variables, members.shared)
+            return model.apply(joined, x, key=key)[0]
+
+        return jax.vmap(one, in_axes=(0, None if members.key is None else 0))(members.variables, members.key)
+
+    return jax.jit(run)
+
+
+def columns_of(outputs: Array, likelihood: Likelihood) -> Array:
+    """Stacked outputs `(M, N, …)` with their event axis."""
+    return outputs[..., None] if likelihood.width == 1 and outputs.ndim == 2 else outputs
+
+
+def _chunk(members: Members, first: int, size: int) -> Members:
+    """`size` members from `first` on; the last chunk repeats the last member to keep its shape."""
+    total = num_members(members)
+    bare = members._replace(weight=None, origin=None)
+    if size >= total:
+        return bare
+    index = jnp.minimum(jnp.arange(first, first + size), total - 1)
+    key = None if bare.key is None else bare.key[index]
+    return Members(tree_take(bare.variables, index), bare.shared, key)
+
+
+def _padded(leaf: Any, size: int) -> Any:
+    missing = size - leaf.shape[0]
+    if missing == 0:
+        return leaf
+    module = jnp if isinstance(leaf, jax.Array) else np
+    return module.concatenate([leaf, module.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))])
+
+
+def _bucket(num: int) -> int:
+    """`num` rounded up to three significant bits, so that data of similar length share a compiled program."""
+    step = 2 ** max(0, math.ceil(math.log2(num)) - 3) if num > 8 else 1
+    return -(-num // step) * step
+
+
+def check_outputs(model: Model, likelihood: Likelihood, members: Members, x: PyTree) -> None:
+    """Raise, in a sentence, where the network cannot take `x` or its outputs do not fit the likelihood."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), members.variables)
+    try:
+        outputs = jax.eval_shape(lambda v: model.apply(v, jax.tree.map(jnp.asarray, x))[0], one)
+    except Exception as error:
+        shapes = jax.tree.map(np.shape, x)
+        raise InputError(
+            f"The network cannot take inputs of shape {shapes}; was it trained on other inputs? It says: "
+            f"{_first_line(error)}"
+        ) from error
+    if likelihood.width is not None and likelihood.free:
+        return  # attached columns are there already; the width was checked when they were attached
+    check_width(likelihood, columns(outputs, likelihood).shape, leading_size("x", x))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _bytes_per_row(model: Model, members: Members, x: PyTree) -> int:
+    """Bytes of all intermediate values of one member for one row: an upper bound of what a call holds at once."""
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), members.variables)
+    few = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), _canonical(leaf.dtype)), x)
+    jaxpr = jax.make_jaxpr(lambda v, x: model.apply(v, x)[0])(one, few)
+    return _values_bytes(jaxpr.jaxpr) // 2
+
+
+def _canonical(dtype: Any) -> Any:
+    return jax.dtypes.canonicalize_dtype(dtype)
+
+
+def _values_bytes(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [getattr(p, "jaxpr", p) for p in equation.params.values() if hasattr(getattr(p, "jaxpr", p), "eqns")]
+        if inner:
+            total += sum(_values_bytes(part) for part in inner)
+        else:
+            total += sum(v.aval.size * v.aval.dtype.itemsize for v in equation.outvars if hasattr(v.aval, "size"))
+    return total

@@ -1,0 +1,346 @@
+"""`Predictive`: what K networks say about N examples, as the exact mixture of their distributions.
+
+Member outputs are never averaged before a distribution is formed. Members come first, examples second, outputs
+last: `(M, N, …)`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import laws
+from ._checks import InputError, check_level, check_same_length, is_concrete
+from ._typing import Array, ArrayLike, Key
+from .likelihoods import Transformed, transformed
+from .members import as_key
+
+
+class Interval(NamedTuple):
+    lower: Array
+    """Lower ends, `(N,)` or `(N, D)`, in the units of the target."""
+    upper: Array
+    """Upper ends."""
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """The predictive distribution of each of N examples: a mixture over M member outputs.
+
+    Args:
+      outputs: network outputs, `(M, N, …, width)`, with any free parameters of the likelihood appended.
+      likelihood: what they mean, in the user's units.
+      weight: member weights, `(M,)`, summing to 1; a member of weight 0 (diverged) is inert. None means equal.
+
+    It is a pytree: it can be passed through `jax.jit`, saved or sharded. `pred[rows]` selects examples.
+    """
+
+    outputs: Array
+    likelihood: Any
+    weight: Array = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.weight is None:
+            size = self.outputs.shape[0]
+            object.__setattr__(self, "weight", jnp.full(size, 1 / size, self.outputs.dtype))
+        elif is_concrete(self.weight) and not float(np.sum(self.weight)) > 0:
+            raise InputError("There is nothing to predict with: every member has weight 0 (all of them diverged).")
+
+    # Shape
+
+    @property
+    def num_members(self) -> int:
+        """M."""
+        return self.outputs.shape[0]
+
+    def __len__(self) -> int:
+        return self.outputs.shape[1]
+
+    def __getitem__(self, rows: Any) -> Predictive:
+        if isinstance(rows, int | np.integer):
+            rows = slice(rows, rows + 1 or None)
+        return Predictive(self.outputs[:, rows], self.likelihood, self.weight)
+
+    def __repr__(self) -> str:
+        return f"Predictive(members={self.num_members}, examples={len(self)}, likelihood={self._base!r})"
+
+    @property
+    def task(self) -> str:
+        """ "regression", "binary" or "multiclass"."""
+        return self.likelihood.task
+
+    @property
+    def _base(self) -> Any:
+        return self.likelihood.base if isinstance(self.likelihood, Transformed) else self.likelihood
+
+    @property
+    def num_outputs(self) -> int:
+        """D: how many numbers a regression predicts for one example."""
+        return getattr(self._base, "num_outputs", 1)
+
+    def _to_base(self, y: ArrayLike) -> Array:
+        if isinstance(self.likelihood, Transformed):
+            return self.likelihood.to_base(y)
+        return jnp.asarray(y, self.outputs.dtype)
+
+    def _from_base(self, z: Array) -> Array:
+        """Back to the user's units; in float64 on the host where everything is concrete."""
+        if not isinstance(self.likelihood, Transformed):
+            return z
+        loc, scale = self.likelihood.loc, self.likelihood.scale
+        if is_concrete((z, loc, scale)):
+            return jnp.asarray(np.asarray(loc) + np.asarray(scale) * np.asarray(z, np.float64), z.dtype)
+        return jnp.asarray(loc, z.dtype) + jnp.asarray(scale, z.dtype) * z
+
+    def _scaled(self, z: Array, power: int) -> Array:
+        if not isinstance(self.likelihood, Transformed):
+            return z
+        return z * jnp.asarray(self.likelihood.scale, z.dtype) ** power
+
+    def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(self._base, self.outputs, self.weight, *args)
+
+    def _needs(self, *tasks: str, what: str) -> None:
+        if self.task not in tasks:
+            raise InputError(f"`{what}` is for {' or '.join(tasks)} predictions, but these are {self.task} ones.")
+
+    def _check_y(self, y: Any) -> Any:
+        y = self.likelihood.check(y)
+        check_same_length(len(self), y)
+        return y
+
+    # Moments
+
+    @property
+    def mean(self) -> Array:
+        """Mean, `(N,)` or `(N, D)`; for classes the probabilities `(N, C)`, for yes or no P(1) `(N,)`."""
+        return self._from_base(self._run(_moments)[0])
+
+    @property
+    def aleatoric(self) -> Array:
+        """Variance within members, averaged: noise that no member expects to predict. As `mean`, units squared."""
+        return self._scaled(self._run(_moments)[1], 2)
+
+    @property
+    def epistemic(self) -> Array:
+        """Variance of the members' means: what they disagree about. As `mean`, units squared."""
+        return self._scaled(self._run(_moments)[2], 2)
+
+    @property
+    def variance(self) -> Array:
+        """Variance of the mixture: aleatoric + epistemic."""
+        _, aleatoric, epistemic = self._run(_moments)
+        return self._scaled(aleatoric + epistemic, 2)
+
+    @property
+    def stddev(self) -> Array:
+        """Standard deviation of the mixture."""
+        return jnp.sqrt(self.variance)
+
+    # Density and distribution function
+
+    def log_prob(self, y: ArrayLike) -> Array:
+        """Log-density (or log-probability) of `y`, `(N,)`, in nats; joint over several outputs.
+
+        Args:
+          y: targets `(N,)` or `(N, D)` in the user's units, or labels `(N,)`.
+        Raises:
+          InputError: wrong length, labels out of range, not finite.
+        """
+        y = self._check_y(y)
+        if self.task != "regression":
+            return self._run(_log_prob, jnp.asarray(y))
+        value = self._run(_log_prob, self._to_base(y))
+        return value - self._log_jacobian(value.dtype)
+
+    def _log_jacobian(self, dtype: Any) -> Array:
+        """log |dy/dz|, summed over outputs."""
+        if not isinstance(self.likelihood, Transformed):
+            return jnp.zeros((), dtype)
+        return self.likelihood.log_jacobian.astype(dtype)
+
+    def cdf(self, y: ArrayLike) -> Array:
+        """P(Y ≤ y), `(N,)`, or marginally for each output `(N, D)`; `y` broadcasts."""
+        self._needs("regression", what="cdf")
+        return self._run(_cdf, self._to_base(y))
+
+    def quantile(self, level: ArrayLike) -> Array:
+        """The value below which the outcome falls with probability `level`.
+
+        Args:
+          level: one level in (0, 1), or several `(Q,)`.
+        Returns:
+          `(N,)` or `(N, D)` for one level, with a leading axis Q for several.
+        """
+        self._needs("regression", what="quantile")
+        check_level("level", level)
+        level = jnp.asarray(level, self.outputs.dtype)
+        if level.ndim == 0:
+            return self._from_base(self._run(_quantile, level))
+        return self._from_base(self._run(_quantiles, level))
+
+    def interval(self, level: float = 0.9) -> Interval:
+        """The central interval that holds the outcome with probability `level`: 0.9 is a 90 % interval."""
+        check_level("level", level)
+        lower, upper = self.quantile(jnp.array([(1 - level) / 2, (1 + level) / 2], self.outputs.dtype))
+        return Interval(lower, upper)
+
+    def crps(self, y: ArrayLike) -> Array:
+        """Continuous ranked probability score of the mixture in closed form, `(N,)` or `(N, D)`."""
+        self._needs("regression", what="crps")
+        y = self._check_y(y)
+        return self._scaled(self._run(_crps, self._to_base(y)), 1)
+
+    # Classes
+
+    @property
+    def probs(self) -> Array:
+        """Class probabilities of the mixture, `(N, C)`; `(N, 2)` for yes or no."""
+        self._needs("binary", "multiclass", what="probs")
+        return self._run(_probs)
+
+    # Information
+
+    @property
+    def entropy(self) -> Array:
+        """Entropy of the mixture, `(N,)`, in nats; for a regression, its differential entropy (by quadrature)."""
+        value = self._run(_entropy)[0]
+        return value if self.task != "regression" else value + self._log_jacobian(value.dtype)
+
+    @property
+    def expected_entropy(self) -> Array:
+        """Mean entropy of the members, `(N,)`: the aleatoric part."""
+        value = self._run(_entropy)[1]
+        return value if self.task != "regression" else value + self._log_jacobian(value.dtype)
+
+    @property
+    def mutual_information(self) -> Array:
+        """Entropy of the mixture minus mean entropy of the members, `(N,)`, ≥ 0: the epistemic part."""
+        total, expected = self._run(_entropy)
+        return jnp.maximum(total - expected, 0.0)
+
+    # Draws
+
+    def sample(self, key: Key, num: int = 1) -> Array:
+        """Draws of the outcome, `(num, N, …)`: a member by its weight, then from its distribution."""
+        draws = self._run(_sample, as_key(key), num)
+        return draws if self.task != "regression" else self._from_base(draws)
+
+    def to_numpyro(self) -> Any:
+        """The same mixture as a numpyro distribution with batch shape `(N,)`."""
+        import numpyro.distributions as dist
+
+        if self.task == "multiclass":
+            return dist.Categorical(probs=self.probs)
+        if self.task == "binary":
+            return dist.Bernoulli(probs=self.mean)
+        outputs = jnp.moveaxis(_inert(self.outputs, self.weight), 0, -2)
+        mixing = dist.Categorical(probs=jnp.broadcast_to(self.weight, outputs.shape[:-1]))
+        return dist.MixtureSameFamily(mixing, self.likelihood.distribution(outputs))
+
+
+def _flatten(pred: Predictive) -> tuple[tuple, Any]:
+    if isinstance(pred.likelihood, Transformed):
+        inner = pred.likelihood
+        return (pred.outputs, pred.weight, inner.loc, inner.scale), inner.base
+    return (pred.outputs, pred.weight, None, None), pred.likelihood
+
+
+def _unflatten(base: Any, children: tuple) -> Predictive:
+    outputs, weight, loc, scale = children
+    pred = object.__new__(Predictive)
+    object.__setattr__(pred, "outputs", outputs)
+    object.__setattr__(pred, "likelihood", base if loc is None else Transformed(base, loc, scale))
+    object.__setattr__(pred, "weight", weight)
+    return pred
+
+
+jax.tree_util.register_pytree_node(Predictive, _flatten, _unflatten)
+
+# The computations, jitted with the likelihood as a static argument; outputs (M, N, …, width), weight (M,).
+
+_jit = functools.partial(jax.jit, static_argnums=0)
+
+
+def _inert(outputs: Array, weight: Array) -> Array:
+    """Outputs with those of members of weight 0, possibly NaN, replaced by zeros."""
+    return jnp.where((weight > 0).reshape((-1,) + (1,) * (outputs.ndim - 1)), outputs, 0)
+
+
+def _components(likelihood: Any, outputs: Array, weight: Array) -> Any:
+    return likelihood.distribution(_inert(outputs, weight))
+
+
+@_jit
+def _moments(likelihood: Any, outputs: Array, weight: Array) -> tuple[Array, Array, Array]:
+    means, variances = laws.moments(_components(likelihood, outputs, weight))
+    return (
+        laws.mixture_mean(means, weight),
+        laws.mixture_mean(variances, weight),
+        laws.mixture_variance(means, weight),
+    )
+
+
+@_jit
+def _log_prob(likelihood: Any, outputs: Array, weight: Array, y: Array) -> Array:
+    return laws.mixture_log_prob(likelihood.log_prob(_inert(outputs, weight), y), weight)
+
+
+@_jit
+def _cdf(likelihood: Any, outputs: Array, weight: Array, y: Array) -> Array:
+    return laws.mixture_cdf(_components(likelihood, outputs, weight), weight, y)
+
+
+@_jit
+def _quantile(likelihood: Any, outputs: Array, weight: Array, level: Array) -> Array:
+    return laws.mixture_icdf(_components(likelihood, outputs, weight), weight, level)
+
+
+@_jit
+def _quantiles(likelihood: Any, outputs: Array, weight: Array, levels: Array) -> Array:
+    components = _components(likelihood, outputs, weight)
+    return jax.lax.map(lambda level: laws.mixture_icdf(components, weight, level), levels)
+
+
+@_jit
+def _crps(likelihood: Any, outputs: Array, weight: Array, y: Array) -> Array:
+    return laws.mixture_crps(_components(likelihood, outputs, weight), weight, y)
+
+
+@_jit
+def _probs(likelihood: Any, outputs: Array, weight: Array) -> Array:
+    return laws.mixture_mean(laws.class_probs(_components(likelihood, outputs, weight)), weight)
+
+
+@_jit
+def _entropy(likelihood: Any, outputs: Array, weight: Array) -> tuple[Array, Array]:
+    """Entropy of the mixture, and mean entropy of its components."""
+    components = _components(likelihood, outputs, weight)
+    if likelihood.task != "regression":
+        probs = laws.class_probs(components)
+        total = laws.class_entropy(laws.mixture_mean(probs, weight))
+        return total, laws.mixture_mean(laws.class_entropy(probs), weight)
+    if likelihood.num_outputs > 1:
+        raise InputError("The entropy of a mixture is computed for one output; for several, use `log_prob` of draws.")
+    expected = laws.mixture_mean(laws.normal_entropy(components), weight)
+    return laws.mixture_entropy(components, weight), expected
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _sample(likelihood: Any, outputs: Array, weight: Array, key: Key, num: int) -> Array:
+    which, noise = jax.random.split(key)
+    outputs = _inert(outputs, weight)
+    member = jax.random.categorical(which, jnp.log(weight), shape=(num, outputs.shape[1]))
+    chosen = outputs[member, jnp.arange(outputs.shape[1])]
+    return likelihood.distribution(chosen).sample(noise)
+
+
+def from_outputs(likelihood: Any, outputs: Array, *, loc: Any = None, scale: Any = None) -> Predictive:
+    """A `Predictive` from raw outputs, with the target's units where they were standardised."""
+    return Predictive(outputs, likelihood if loc is None else transformed(likelihood, loc, scale))
