@@ -12,11 +12,16 @@ from . import laws as laws
 from . import likelihoods as likelihoods
 from . import losses as losses
 from . import methods as methods
+from . import metrics as metrics
 from . import optimizers as optimizers
 from ._checks import InputError as InputError
 from ._checks import UQWarning as UQWarning
 from ._version import __version__ as __version__
 from .ensembles import deep_ensemble as deep_ensemble
+from .evaluate import evaluate as evaluate
+from .io import FileError as FileError
+from .io import load as load
+from .io import save as save
 from .likelihoods import Likelihood as Likelihood
 from .members import Members as Members
 from .members import batched_init as batched_init
@@ -41,4 +46,5 @@ from .posterior import posterior as posterior
 from .predict import predict as predict
 from .predictive import Interval as Interval
 from .predictive import Predictive as Predictive
+from .table import Table as Table
 from .train import fit as fit

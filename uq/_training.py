@@ -99,7 +99,7 @@ def training_program(
         return jax.tree.map(lambda leaf: leaf[index], tree)
 
     def update(run: Run, data: Data, index: Array, keys: Array, epoch: Array, step: Array) -> Run:
-        done = (epoch * data.mask.shape[0] + step) * data.progress[0]
+        done = (epoch * data.mask.shape[0] + step).astype(data.progress.dtype) * data.progress[0]
 
         def one(state: PyTree, index: Array, words: Array) -> tuple[PyTree, Any]:
             weight = data.weight[index] * data.mask[step]

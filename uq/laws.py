@@ -18,7 +18,7 @@ from ._checks import InputError
 from ._typing import Array, ArrayLike
 
 _SQRT_2PI = math.sqrt(2 * math.pi)
-_ENTROPY_NODES = 201
+_ENTROPY_STEPS = (-9, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 9)
 
 
 def _normal(d: Any) -> tuple[Array, Array]:
@@ -97,7 +97,7 @@ def class_probs(d: Any) -> Array:
     raise InputError(f"Class probabilities need a categorical or Bernoulli distribution, but got {type(d).__name__}.")
 
 
-def _absolute(gap: ArrayLike, scale: ArrayLike) -> Array:
+def _absolute(gap: Any, scale: ArrayLike) -> Array:
     """E|X| for X ~ N(gap, scale²)."""
     z = gap / jnp.asarray(scale)
     return gap * (ndtr(z) - ndtr(-z)) + 2 * scale * jnp.exp(-0.5 * jnp.square(z)) / _SQRT_2PI
@@ -179,27 +179,27 @@ def mixture_crps(d: Any, weight: Array, y: ArrayLike) -> Array:
 
 
 def mixture_entropy(d: Any, weight: Array) -> Array:
-    """Differential entropy of a mixture of univariate normals, in nats: −Σ w E_component[log mixture density].
+    """Differential entropy of a mixture of univariate normals, in nats: −∫ f log f.
 
-    Each expectation is a 201-point trapezoid over ±9 standard deviations of its component, which is exact to about
-    1e-6 nats for components of similar scale, and to the share of mass that a much narrower component covers
-    otherwise (1e-3 at a ratio of scales of 100).
+    Eight-point Gauss–Legendre quadrature between all neighbouring points m + s t of the components, t from
+    −9 to 9, so that a narrow component inside a wide one is resolved: exact to about 1e-5 nats, also for
+    components whose scales differ by a factor of a hundred.
     """
     loc, scale = _normal(d)
-    nodes = np.linspace(-9.0, 9.0, _ENTROPY_NODES)
-    mass = np.exp(-0.5 * nodes**2)
-    mass /= mass.sum()
+    steps = jnp.asarray(_ENTROPY_STEPS, loc.dtype).reshape((-1,) + (1,) * loc.ndim)
+    cuts = jax.lax.stop_gradient(loc + scale * steps)  # the integral does not depend on where it is cut
+    cuts = jnp.sort(cuts.reshape(-1, *loc.shape[1:]), axis=0)
+    nodes, mass = (jnp.asarray(part, loc.dtype) for part in np.polynomial.legendre.leggauss(8))
 
-    def at_node(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
-        t, m = node
-        y = loc + scale * t  # (M, …): one point a component
-        z = (y[:, None] - loc[None]) / scale[None]
-        log_density = -0.5 * jnp.square(z) - jnp.log(scale * _SQRT_2PI)[None]
-        mixed = jax.vmap(mixture_log_prob, in_axes=(0, None))(log_density, weight)
-        return total - m * mixture_mean(mixed, weight), None
+    def piece(total: Array, ends: tuple[Array, Array]) -> tuple[Array, None]:
+        middle, half = 0.5 * (ends[0] + ends[1]), 0.5 * (ends[1] - ends[0])
+        y = middle[None] + half[None] * nodes.reshape((-1,) + (1,) * middle.ndim)  # (8, …)
+        z = (y - loc[:, None]) / scale[:, None]
+        log_density = -0.5 * jnp.square(z) - jnp.log(scale * _SQRT_2PI)[:, None]
+        mixed = jnp.maximum(mixture_log_prob(log_density, weight), jnp.finfo(loc.dtype).min)
+        return total - half * jnp.tensordot(mass, jnp.exp(mixed) * mixed, 1), None
 
-    points = (jnp.asarray(nodes, loc.dtype), jnp.asarray(mass, loc.dtype))
-    return jax.lax.scan(at_node, jnp.zeros(loc.shape[1:], loc.dtype), points)[0]
+    return jax.lax.scan(piece, jnp.zeros(loc.shape[1:], loc.dtype), (cuts[:-1], cuts[1:]))[0]
 
 
 def normal_entropy(d: Any) -> Array:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -32,7 +32,8 @@ class Likelihood(Protocol):
     example (None: any), and `free` how many shared parameters `attach` appends to them.
     """
 
-    task: str
+    @property
+    def task(self) -> str: ...
 
     @property
     def width(self) -> int | None: ...
@@ -151,7 +152,8 @@ class Categorical:
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
         logits = jax.nn.log_softmax(outputs, axis=-1)
-        return jnp.take_along_axis(logits, y[..., None], axis=-1)[..., 0]
+        labels = jnp.broadcast_to(y, logits.shape[:-1])
+        return jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
 
     def distribution(self, outputs: Array) -> Any:
         import numpyro.distributions as dist
@@ -196,7 +198,7 @@ class Transformed:
     `transformed`.
     """
 
-    base: Any
+    base: Any = field(metadata={"static": True})
     loc: ArrayLike
     scale: ArrayLike
 
@@ -358,10 +360,10 @@ def _check_labels(y: Any, num_classes: int, name: str) -> Any:
     if y.dtype.kind not in "biuf":
         raise InputError(f"{name} expected whole-number labels, but the dtype of `y` is {y.dtype}: encode them first.")
     check_finite("y", y)
-    wrong = np.flatnonzero((y != np.round(y.astype(np.float64))).reshape(len(y), -1).any(1)) if y.ndim else []
+    wrong: Any = np.flatnonzero((y != np.round(y.astype(np.float64))).reshape(len(y), -1).any(1)) if y.ndim else []
     if len(wrong):
         raise InputError(f"{name} expected whole-number labels, but row {wrong[0]} of `y` is {y[wrong[0]]}.")
-    outside = np.flatnonzero(((y < 0) | (y >= num_classes)).reshape(len(y), -1).any(1)) if y.ndim else []
+    outside: Any = np.flatnonzero(((y < 0) | (y >= num_classes)).reshape(len(y), -1).any(1)) if y.ndim else []
     if len(outside):
         raise InputError(
             f"{name} expected labels 0 to {num_classes - 1}, but row {outside[0]} of `y` is {y[outside[0]]}."

@@ -103,6 +103,8 @@ def _describe(network: Any) -> str:
 
 def _parameters(function: Any) -> list[str]:
     try:
+        if isinstance(function, type):  # NNX classes hide their own signature behind a metaclass
+            return list(inspect.signature(function.__init__).parameters)[1:]  # type: ignore[misc]
         return list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return []
@@ -179,16 +181,17 @@ def from_linen(module: Any, *, flags: Flags | None = None) -> Model:
     ) -> tuple[Array, PyTree]:
         # A stream that is asked for under any other name falls back to "params".
         rngs = None if key is None else _streams(key, ("dropout", "params"))
+        carried = dict(variables.state)
         outputs, updated = run(
             module.apply,
-            {"params": variables.params, **variables.state},
+            {"params": variables.params, **carried},
             x,
             train=train,
             stochastic=key is not None,
             rngs=rngs,
-            mutable=list(variables.state) if train else [],
+            mutable=list(carried) if train else [],
         )
-        return outputs, {**variables.state, **updated}
+        return outputs, {**carried, **updated} if carried else variables.state
 
     return Model(init, apply)
 
@@ -280,7 +283,7 @@ def from_nnx(make: Callable[..., Any]) -> Model:
     def split(module: Any) -> tuple[Any, ...]:
         return nnx.split(module, nnx.Param, nnx.RngState, ...)
 
-    graphdef, _, abstract_rngs, _ = split(nnx.eval_shape(build, jax.random.key(0)))
+    graphdef, _, abstract_rngs, abstract_state = split(nnx.eval_shape(build, jax.random.key(0)))
 
     def tags() -> tuple[str, ...]:
         """The names of the random streams the module holds."""
@@ -300,14 +303,15 @@ def from_nnx(make: Callable[..., Any]) -> Model:
     def apply(
         variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False
     ) -> tuple[Array, PyTree]:
-        module = nnx.merge(
-            graphdef, variables.params, jax.tree.map(blank, abstract_rngs), variables.state, copy=True
-        )
+        empty = not jax.tree.leaves(variables.state)  # `()` where bare parameters were given
+        carried = abstract_state if empty else variables.state
+        rngs = jax.tree.map(blank, abstract_rngs)
+        module = nnx.merge(graphdef, variables.params, rngs, carried, copy=True)
         module.set_attributes(deterministic=key is None, use_running_average=not train, raise_if_not_found=False)
         names = tags()
         if key is not None and names:
             nnx.reseed(module, **_streams(key, names))
         outputs = module(x)
-        return outputs, split(module)[3] if train else variables.state
+        return outputs, split(module)[3] if train and not empty else variables.state
 
     return Model(init, apply)

@@ -16,7 +16,7 @@ from ._typing import Array, PyTree
 
 
 class OneCycleState(NamedTuple):
-    count: Array
+    count: Array  # type: ignore[assignment]
     """Updates done, (), int32; corrects the bias of the moments."""
     mean: PyTree
     """First moment of the gradient, like the parameters."""
@@ -58,7 +58,7 @@ def one_cycle(
         grads: PyTree, state: OneCycleState, params: PyTree | None = None, *, progress: Any = None, **extra: Any
     ) -> tuple[PyTree, OneCycleState]:
         del extra
-        norm = optax.global_norm(grads)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.result_type(float)))) for g in jax.tree.leaves(grads)))
         shrink = jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
         rate = learning_rate * shape(progress)
         count = state.count + 1

@@ -178,7 +178,7 @@ def posterior(
         `uq.likelihoods.transformed` for others).
       variables: a list of K networks' variables, or one tree with a leading axis K. Each may be `Variables`, a
         linen dictionary `{"params": …, "batch_stats": …}`, or bare parameters for networks without state.
-      x: example inputs; saving needs their shape.
+      x: example inputs; without them here, loading a saved file asks for some.
       inputs: how inputs were standardised, if they were.
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, uq

@@ -76,13 +76,14 @@ def predict(
         outputs = jnp.asarray(np.concatenate([np.asarray(part) for part in rows], axis=1))
     else:
         outputs = rows[0]
-    return Predictive(outputs, likelihood, members.weight)
+    weight = jnp.full(size, 1 / size, outputs.dtype) if members.weight is None else members.weight
+    return Predictive(outputs, likelihood, weight)
 
 
 def _program(model: Model) -> Any:
     def run(members: Members, x: PyTree) -> Array:
-        def one(variables: PyTree, key: Any) -> Array:
-            joined = variables if not jax.tree.leaves(members.shared) else (variables, members.shared)
+        def one(variables: Any, key: Any) -> Array:
+            joined: Any = variables if not jax.tree.leaves(members.shared) else (variables, members.shared)
             return model.apply(joined, x, key=key)[0]
 
         return jax.vmap(one, in_axes=(0, None if members.key is None else 0))(members.variables, members.key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -43,14 +43,14 @@ class Predictive:
 
     outputs: Array
     likelihood: Any
-    weight: Array = field(default=None)  # type: ignore[assignment]
+    weight: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.weight is None:
             size = self.outputs.shape[0]
             object.__setattr__(self, "weight", jnp.full(size, 1 / size, self.outputs.dtype))
-        elif is_concrete(self.weight) and not float(np.sum(self.weight)) > 0:
-            raise InputError("There is nothing to predict with: every member has weight 0 (all of them diverged).")
+        elif is_concrete(self.weight):
+            _check_weight(np.asarray(self.weight), self.outputs.shape[0])
 
     # Shape
 
@@ -143,6 +143,12 @@ class Predictive:
         """Standard deviation of the mixture."""
         return jnp.sqrt(self.variance)
 
+    def residual(self, y: ArrayLike) -> Array:
+        """`y − mean`, `(N,)` or `(N, D)`, formed before the target's shift is undone: 10⁶ ± 1 loses nothing."""
+        self._needs("regression", what="residual")
+        y = self._check_y(y)
+        return self._scaled(self._to_base(y) - self._run(_moments)[0], 1)
+
     # Density and distribution function
 
     def log_prob(self, y: ArrayLike) -> Array:
@@ -190,6 +196,14 @@ class Predictive:
         check_level("level", level)
         lower, upper = self.quantile(jnp.array([(1 - level) / 2, (1 + level) / 2], self.outputs.dtype))
         return Interval(lower, upper)
+
+    def width(self, level: float = 0.9) -> Array:
+        """Width of `interval(level)`, formed before a shift of the target is undone, `(N,)` or `(N, D)`."""
+        self._needs("regression", what="width")
+        check_level("level", level)
+        levels = jnp.array([(1 - level) / 2, (1 + level) / 2], self.outputs.dtype)
+        lower, upper = self._run(_quantiles, levels)
+        return self._scaled(upper - lower, 1)
 
     def crps(self, y: ArrayLike) -> Array:
         """Continuous ranked probability score of the mixture in closed form, `(N,)` or `(N, D)`."""
@@ -243,6 +257,22 @@ class Predictive:
         outputs = jnp.moveaxis(_inert(self.outputs, self.weight), 0, -2)
         mixing = dist.Categorical(probs=jnp.broadcast_to(self.weight, outputs.shape[:-1]))
         return dist.MixtureSameFamily(mixing, self.likelihood.distribution(outputs))
+
+
+def _check_weight(weight: np.ndarray, size: int) -> None:
+    if weight.shape != (size,):
+        raise InputError(
+            f"`weight` expected one number for each of the {size} members, but has shape {weight.shape}."
+        )
+    if (weight == 0).all():
+        raise InputError(
+            "There is nothing to predict with: every member has weight 0 (all of them diverged)."
+        )
+    if not ((weight >= 0).all() and abs(weight.sum() - 1) < 1e-3):
+        raise InputError(
+            f"`weight` expected non-negative numbers that sum to 1, but they sum to {weight.sum():.4g}, the "
+            f"smallest being {weight.min():.4g}. Divide them by their sum."
+        )
 
 
 def _flatten(pred: Predictive) -> tuple[tuple, Any]:

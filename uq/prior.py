@@ -48,7 +48,7 @@ class _Leaf:
 
 def log_prior(prior: Any, params: PyTree) -> Array:
     """The log-density of all weights under the prior, summed, ()."""
-    return sum((d.log_prob(leaf).sum() for d, leaf in each_leaf(prior, params)), 0.0)
+    return total([d.log_prob(leaf).sum() for d, leaf in each_leaf(prior, params)])
 
 
 def closed_kl(prior: Any, mean: PyTree, scale: PyTree) -> Array | None:
@@ -58,14 +58,16 @@ def closed_kl(prior: Any, mean: PyTree, scale: PyTree) -> Array | None:
     """
     if prior is None:
         pairs = zip(jax.tree.leaves(mean), jax.tree.leaves(scale), strict=True)
-        return sum((kl_normal(m, s, 0.0, 1.0).sum() for m, s in pairs), 0.0)
-    total = jnp.zeros(())
-    for distribution, m, s in each_leaf(prior, mean, scale):
-        term = _leaf_kl(distribution, m, s)
-        if term is None:
-            return None
-        total = total + term.sum()
-    return total
+        return total([kl_normal(m, s, 0.0, 1.0).sum() for m, s in pairs])
+    terms = [_leaf_kl(*each) for each in each_leaf(prior, mean, scale)]
+    if any(term is None for term in terms):
+        return None
+    return total([term.sum() for term in terms if term is not None])
+
+
+def total(terms: list[Array]) -> Array:
+    """Their sum, (); 0 for none."""
+    return jnp.sum(jnp.stack(terms)) if terms else jnp.zeros(())
 
 
 def _leaf_kl(prior: Any, mean: Array, scale: Array) -> Array | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -193,7 +194,7 @@ def _check_data(method: Method, data: Any, weight: Any, validation: Any) -> tupl
     held_x, held_y = check_inputs(validation[0], name="validation x"), method.likelihood.check(validation[1])
     num_held = leading_size("validation x", held_x)
     check_same_length(num_held, held_y, name="validation y")
-    if jax.tree.structure(held_x) != jax.tree.structure(x):
+    if str(jax.tree.structure(held_x)) != str(jax.tree.structure(x)):
         raise InputError("The inputs of `validation` expected the same structure as `x`.")
     x = jax.tree.map(lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)]), x, held_x)
     y = np.concatenate([np.asarray(y), np.asarray(held_y)])
@@ -325,7 +326,7 @@ def _prepare(
     words = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), key.dtype)).shape[-1]
     index = jax.ShapeDtypeStruct((settings.call_epochs, size, settings.steps, settings.batch), jnp.int32)
     keys = jax.ShapeDtypeStruct((settings.call_epochs, size, settings.steps, words), jnp.uint32)
-    scalar = jax.ShapeDtypeStruct((), jnp.int32)
+    scalar: Any = jax.ShapeDtypeStruct((), jnp.int32)
     begin_key = (base, "begin", _shapes(begin_args))
     train_key = (base, "train", _shapes((arrays, index, keys)), str(jax.random.key_impl(key)), _shapes(swept))
 
@@ -358,7 +359,7 @@ def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, e
     want = jax.eval_shape(single.model.init, jax.random.key(0), example)
     if not isinstance(start, Variables):
         start = Variables(start, want.state) if not jax.tree.leaves(want.state) else start
-    if jax.tree.structure(start) != jax.tree.structure(want):
+    if str(jax.tree.structure(start)) != str(jax.tree.structure(want)):
         raise InputError(
             "`start` expected `Variables(params, state)` of the network's own structure "
             f"{jax.tree.structure(want)}, but got {jax.tree.structure(start)}."
@@ -449,7 +450,7 @@ def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:
         return [(0, steps)]
     piece = max(1, int(_CALL_SECONDS / pace)) if pace else min(steps, 50)
     bounds = [*range(0, steps, piece), steps]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def _fill(array: np.ndarray, settings: _Settings) -> np.ndarray:

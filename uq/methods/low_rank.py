@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from .._checks import InputError, check_count
+from .._checks import check_count
 from .._typing import Array, Key, PyTree
 from ..likelihoods import Likelihood, attach
 from ..members import Members
-from ..method import Batch, Info, Method, all_finite, per_example, weighted_mean
+from ..method import Batch, Info, Method
 from ..model import Variables, as_model
 from ..optimizers import one_cycle
 from ..prior import each_leaf, kl_or_estimate
+from ._elbo import Elbo, check_settings
 from .mean_field import inverse_softplus
 
 
@@ -68,60 +69,43 @@ def low_rank(
     References:
       ong2018, section 3; swiatkowski2020. Checked against scipy.stats.multivariate_normal.
     """
+    check_settings(init_scale, num_samples, num_draws)
+    rank = check_count("rank", rank)
     network = attach(as_model(model), likelihood)
     optimizer = optax.with_extra_args_support(one_cycle() if optimizer is None else optimizer)
-    rank = check_count("rank", rank)
-    check_count("num_samples", num_samples)
-    if init_scale <= 0:
-        raise InputError(f"`init_scale` expected a positive number, but it is {init_scale}.")
+
+    def draw(key: Key, variational: tuple[PyTree, Array, Array], num: int) -> PyTree:
+        mean, raw, factor = variational
+        return _draw(key, mean, jax.nn.softplus(raw), factor, num)
+
+    def divergence(variational: tuple[PyTree, Array, Array], draws: PyTree) -> Array:
+        mean, raw, factor = variational
+        scale = jax.nn.softplus(raw)
+        closed = _closed_kl(prior, mean, scale, factor)
+        return kl_or_estimate(prior, closed, lambda params: _log_density(params, mean, scale, factor), draws)
+
+    elbo = Elbo(network, likelihood, optimizer, draw, divergence, num_samples, temperature)
 
     def init(key: Key, x: PyTree, start: Variables | None = None) -> LowRankState:
         variables = network.init(key, x) if start is None else start
         flat, _ = ravel_pytree(variables.params)
-        half = init_scale / jnp.sqrt(2.0).item()
+        half = init_scale / 2**0.5
         raw = jnp.full(flat.shape, inverse_softplus(half), flat.dtype)
         noise = jax.random.normal(jax.random.fold_in(key, 1), (flat.size, rank), flat.dtype)
-        factor = noise * (half / rank**0.5)
-        variational = (variables.params, raw, factor)
+        variational = (variables.params, raw, noise * (half / rank**0.5))
         return LowRankState(*variational, variables.state, optimizer.init(variational))
 
     def update(key: Key, state: LowRankState, batch: Batch) -> tuple[LowRankState, Info]:
-        weights_key, network_key = jax.random.split(key)
-
-        def objective(variational: tuple[PyTree, Array, Array]) -> tuple[Array, PyTree]:
-            mean, raw, factor = variational
-            scale = jax.nn.softplus(raw)
-            draws = _draw(weights_key, mean, scale, factor, num_samples)
-
-            def one(params: PyTree, key: Key) -> tuple[Array, PyTree]:
-                outputs, carried = network.apply(Variables(params, state.carried), batch.x, key=key, train=True)
-                losses = per_example(-likelihood.log_prob(outputs, batch.y))
-                return weighted_mean(losses, batch.weight), carried
-
-            values, carried = jax.vmap(one)(draws, jax.random.split(network_key, num_samples))
-            closed = _closed_kl(prior, mean, scale, factor)
-            kl = kl_or_estimate(prior, closed, lambda params: _log_density(params, mean, scale, factor), draws)
-            num_data = batch.y.shape[0] if batch.num_data is None else batch.num_data
-            value = values.mean() + temperature * kl / jnp.asarray(num_data, kl.dtype)
-            return value, jax.tree.map(lambda leaf: leaf[-1], carried)
-
         variational = (state.mean, state.raw, state.factor)
-        (value, carried), grads = jax.value_and_grad(objective, has_aux=True)(variational)
-        updates, opt_state = optimizer.update(
-            grads, state.opt_state, variational, progress=batch.progress, value=value, grad=grads
-        )
-        mean, raw, factor = optax.apply_updates(variational, updates)
-        finite = jnp.isfinite(value) & all_finite(grads)
-        return LowRankState(mean, raw, factor, carried, opt_state), Info(value, finite)
+        variational, carried, opt_state, info = elbo.step(key, variational, state.carried, state.opt_state, batch)
+        mean, raw, factor = variational
+        return LowRankState(mean, raw, factor, carried, opt_state), info
 
     def sample(key: Key, state: LowRankState, num: int = 1) -> Members:
-        draws = _draw(key, state.mean, jax.nn.softplus(state.raw), state.factor, num)
-        carried = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), state.carried)
-        return Members(Variables(draws, carried))
+        return elbo.members(key, (state.mean, state.raw, state.factor), state.carried, num)
 
     def evaluate(state: LowRankState, batch: Batch) -> Array:
-        outputs, _ = network.apply(Variables(state.mean, state.carried), batch.x)
-        return per_example(-likelihood.log_prob(outputs, batch.y))
+        return elbo.losses_at(state.mean, state.carried, batch)
 
     return Method(
         init=init,
@@ -168,7 +152,7 @@ def _log_density(params: PyTree, mean: PyTree, scale: Array, factor: Array) -> A
 
 def _closed_kl(prior: Any, mean: PyTree, scale: Array, factor: Array) -> Array | None:
     """KL(q ‖ prior) where every weight's prior is Normal; None otherwise."""
-    flat, unravel = ravel_pytree(mean)
+    flat, _ = ravel_pytree(mean)
     locs, scales = jnp.zeros_like(flat), jnp.ones_like(flat)
     if prior is not None:
         import numpyro.distributions as dist
@@ -178,7 +162,6 @@ def _closed_kl(prior: Any, mean: PyTree, scale: Array, factor: Array) -> Array |
             return None
         locs = jnp.concatenate([jnp.broadcast_to(d.loc, leaf.shape).reshape(-1) for d, leaf in pairs])
         scales = jnp.concatenate([jnp.broadcast_to(d.scale, leaf.shape).reshape(-1) for d, leaf in pairs])
-    del unravel
     variance = jnp.square(scale) + jnp.square(factor).sum(1)
     trace = (variance / jnp.square(scales)).sum()
     square = jnp.square((flat - locs) / scales).sum()

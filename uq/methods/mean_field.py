@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from .._checks import InputError, check_count
 from .._typing import Array, Key, PyTree
 from ..likelihoods import Likelihood, attach
 from ..members import Members
-from ..method import Batch, Info, Method, all_finite, per_example, weighted_mean
+from ..method import Batch, Info, Method
 from ..model import Variables, as_model
 from ..optimizers import one_cycle
-from ..prior import closed_kl, kl_or_estimate
+from ..prior import closed_kl, kl_or_estimate, total
+from ._elbo import Elbo, check_settings
 
 
 class MeanFieldState(NamedTuple):
@@ -64,11 +65,21 @@ def mean_field(
     References:
       blundell2015, section 3.2; graves2011. Checked against Bayesian linear regression.
     """
+    check_settings(init_scale, num_samples, num_draws)
     network = attach(as_model(model), likelihood)
     optimizer = optax.with_extra_args_support(one_cycle() if optimizer is None else optimizer)
-    check_count("num_samples", num_samples)
-    if init_scale <= 0:
-        raise InputError(f"`init_scale` expected a positive number, but it is {init_scale}.")
+
+    def draw(key: Key, variational: tuple[PyTree, PyTree], num: int) -> PyTree:
+        mean, raw = variational
+        return _draw(key, mean, jax.tree.map(jax.nn.softplus, raw), num)
+
+    def divergence(variational: tuple[PyTree, PyTree], draws: PyTree) -> Array:
+        mean, raw = variational
+        scale = jax.tree.map(jax.nn.softplus, raw)
+        closed = closed_kl(prior, mean, scale)
+        return kl_or_estimate(prior, closed, lambda params: _log_density(params, mean, scale), draws)
+
+    elbo = Elbo(network, likelihood, optimizer, draw, divergence, num_samples, temperature)
 
     def init(key: Key, x: PyTree, start: Variables | None = None) -> MeanFieldState:
         variables = network.init(key, x) if start is None else start
@@ -76,42 +87,16 @@ def mean_field(
         return MeanFieldState(variables.params, raw, variables.state, optimizer.init((variables.params, raw)))
 
     def update(key: Key, state: MeanFieldState, batch: Batch) -> tuple[MeanFieldState, Info]:
-        weights_key, network_key = jax.random.split(key)
-
-        def objective(variational: tuple[PyTree, PyTree]) -> tuple[Array, PyTree]:
-            mean, raw = variational
-            scale = jax.tree.map(jax.nn.softplus, raw)
-            draws = _draw(weights_key, mean, scale, num_samples)
-
-            def one(params: PyTree, key: Key) -> tuple[Array, PyTree]:
-                outputs, carried = network.apply(Variables(params, state.carried), batch.x, key=key, train=True)
-                losses = per_example(-likelihood.log_prob(outputs, batch.y))
-                return weighted_mean(losses, batch.weight), carried
-
-            values, carried = jax.vmap(one)(draws, jax.random.split(network_key, num_samples))
-            closed = closed_kl(prior, mean, scale)
-            kl = kl_or_estimate(prior, closed, lambda params: _log_density(params, mean, scale), draws)
-            num_data = batch.y.shape[0] if batch.num_data is None else batch.num_data
-            value = values.mean() + temperature * kl / jnp.asarray(num_data, kl.dtype)
-            return value, jax.tree.map(lambda leaf: leaf[-1], carried)
-
-        (value, carried), grads = jax.value_and_grad(objective, has_aux=True)((state.mean, state.raw))
         variational = (state.mean, state.raw)
-        updates, opt_state = optimizer.update(
-            grads, state.opt_state, variational, progress=batch.progress, value=value, grad=grads
-        )
-        mean, raw = optax.apply_updates(variational, updates)
-        finite = jnp.isfinite(value) & all_finite(grads)
-        return MeanFieldState(mean, raw, carried, opt_state), Info(value, finite)
+        variational, carried, opt_state, info = elbo.step(key, variational, state.carried, state.opt_state, batch)
+        mean, raw = variational
+        return MeanFieldState(mean, raw, carried, opt_state), info
 
     def sample(key: Key, state: MeanFieldState, num: int = 1) -> Members:
-        draws = _draw(key, state.mean, jax.tree.map(jax.nn.softplus, state.raw), num)
-        carried = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), state.carried)
-        return Members(Variables(draws, carried))
+        return elbo.members(key, (state.mean, state.raw), state.carried, num)
 
     def evaluate(state: MeanFieldState, batch: Batch) -> Array:
-        outputs, _ = network.apply(Variables(state.mean, state.carried), batch.x)
-        return per_example(-likelihood.log_prob(outputs, batch.y))
+        return elbo.losses_at(state.mean, state.carried, batch)
 
     return Method(
         init=init,
@@ -128,7 +113,7 @@ def mean_field(
 
 def inverse_softplus(scale: float) -> float:
     """The raw value whose softplus is `scale`."""
-    return float(scale + jnp.log(-jnp.expm1(-scale)))
+    return scale + math.log(-math.expm1(-scale))
 
 
 def _draw(key: Key, mean: PyTree, scale: PyTree, num: int) -> PyTree:
@@ -144,4 +129,4 @@ def _log_density(params: PyTree, mean: PyTree, scale: PyTree) -> Array:
     def leaf(w: Array, m: Array, s: Array) -> Array:
         return (-0.5 * jnp.square((w - m) / s) - jnp.log(s) - 0.5 * jnp.log(2 * jnp.pi)).sum()
 
-    return sum(jax.tree.leaves(jax.tree.map(leaf, params, mean, scale)), 0.0)
+    return total(jax.tree.leaves(jax.tree.map(leaf, params, mean, scale)))

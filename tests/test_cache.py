@@ -1,0 +1,160 @@
+"""Programs are cached by what settings are worth, not by which objects hold them."""
+
+from __future__ import annotations
+
+import functools
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import uq
+from uq._cache import ProgramCache, fingerprint
+
+from .nets import OneFlag, mlp, nnx_net, raw_apply, raw_init
+
+
+@dataclass
+class Settings:
+    rate: float
+    names: list
+
+
+def closure(value: Any) -> Any:
+    return lambda x: x + value
+
+
+Pair = namedtuple("Pair", "a b")
+
+SAME = {
+    "adam": lambda: optax.adam(1e-3),
+    "chain": lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, weight_decay=1e-2)),
+    "schedule": lambda: optax.adam(optax.cosine_decay_schedule(1e-2, 100)),
+    "injected": lambda: optax.inject_hyperparams(optax.adam)(learning_rate=jnp.array([1.0, 2.0])),
+    "module": mlp,
+    "class module": lambda: OneFlag(2),
+    "model": lambda: uq.as_model(mlp()),
+    "pair": lambda: uq.as_model((raw_init, raw_apply)),
+    "method": lambda: uq.deep_ensemble(mlp(), uq.likelihoods.Gaussian(), size=3),
+    "mean field": lambda: uq.methods.mean_field(mlp(), uq.likelihoods.Gaussian(), optax.adam(1e-3)),
+    "partial": lambda: functools.partial(closure, value=2.0),
+    "closure": lambda: closure([1, {"a": np.arange(3)}]),
+    "dataclass": lambda: Settings(0.1, ["a"]),
+    "tuple": lambda: Pair(1, (2.0, None)),
+    "set": lambda: {1, 2},
+    "key": lambda: jax.random.key(1),
+    "bound": lambda: Bound(3).method,
+    "nan": lambda: float("nan"),
+}
+
+
+class Bound:
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and other.value == self.value
+
+    def __hash__(self) -> int:
+        return self.value
+
+    def method(self, x: Any) -> Any:
+        return x + self.value
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_equal_settings_have_equal_fingerprints(name: str) -> None:
+    one, two = fingerprint(SAME[name]()), fingerprint(SAME[name]())
+    assert one == two
+    assert hash(one) == hash(two)
+
+
+DIFFERENT = {
+    "rate": (lambda: optax.adam(1e-3), lambda: optax.adam(2e-3)),
+    "schedule": (
+        lambda: optax.adam(optax.cosine_decay_schedule(1e-2, 100)),
+        lambda: optax.adam(optax.cosine_decay_schedule(1e-2, 101)),
+    ),
+    "width": (lambda: mlp(hidden=6), lambda: mlp(hidden=7)),
+    "field": (lambda: OneFlag(2), lambda: OneFlag(3)),
+    "likelihood": (
+        lambda: uq.deep_ensemble(mlp(), uq.likelihoods.Gaussian(), size=3),
+        lambda: uq.deep_ensemble(mlp(), uq.likelihoods.Gaussian(min_scale=1e-2), size=3),
+    ),
+    "loss": (
+        lambda: uq.deep_ensemble(mlp(), uq.likelihoods.Gaussian(), loss=uq.losses.beta_nll(0.5)),
+        lambda: uq.deep_ensemble(mlp(), uq.likelihoods.Gaussian(), loss=uq.losses.beta_nll(0.4)),
+    ),
+    "activation": (
+        lambda: nn.Sequential([nn.Dense(2), nn.relu]),
+        lambda: nn.Sequential([nn.Dense(2), nn.tanh]),
+    ),
+    "closure": (lambda: closure(np.arange(3)), lambda: closure(np.arange(3) + 1)),
+    "dtype": (lambda: np.float32(1), lambda: np.float64(1)),
+    "shape": (lambda: np.zeros((2, 3)), lambda: np.zeros((3, 2))),
+    "type": (lambda: 1, lambda: True),
+    "container": (lambda: (1, 2), lambda: [1, 2]),
+    "names": (lambda: {"a": 1}, lambda: {"b": 1}),
+    "key": (lambda: jax.random.key(1), lambda: jax.random.key(2)),
+    "code": (lambda: lambda x: x + 1, lambda: lambda x: x + 2),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_different_settings_have_different_fingerprints(name: str) -> None:
+    one, two = DIFFERENT[name]
+    assert fingerprint(one()) != fingerprint(two())
+
+
+FACTOR = 2.0
+
+
+def by_global(x: Any) -> Any:
+    return x * FACTOR
+
+
+def test_a_changed_global_is_noticed(monkeypatch: Any) -> None:
+    before = fingerprint(by_global)
+    assert before == fingerprint(by_global)
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    assert fingerprint(by_global) != before
+
+
+def test_what_cannot_be_looked_into_is_compared_by_identity() -> None:
+    class Opaque:
+        pass
+
+    one = Opaque()
+    assert fingerprint(one) == fingerprint(one)
+    assert fingerprint(one) != fingerprint(Opaque())
+
+
+def test_things_that_hold_themselves() -> None:
+    loop: list = []
+    loop.append(loop)
+    assert fingerprint(loop) == fingerprint(loop)
+
+
+def test_nnx_constructors_have_fingerprints() -> None:
+    net = nnx_net()
+    assert fingerprint(uq.as_model(net)) == fingerprint(uq.as_model(net))
+
+
+def test_the_least_recently_used_program_goes_first() -> None:
+    cache = ProgramCache(size=2)
+    built = []
+
+    def build(name: str) -> Any:
+        return cache.get(name, lambda: built.append(name) or name)
+
+    assert [build(name) for name in ("a", "b", "a", "c", "a", "b")] == ["a", "b", "a", "c", "a", "b"]
+    assert built == ["a", "b", "c", "b"]
+    assert "a" in cache and "c" not in cache
+    cache.clear()
+    assert "a" not in cache

@@ -1,0 +1,214 @@
+"""`uq.evaluate` against numpy, and the table it returns."""
+
+import json
+import pickle
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import uq
+from uq import Table
+from uq.table import format_cell
+
+
+def regression(num_outputs=1, size=50):
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(size=(3, size, 2 * num_outputs)).astype(np.float32)
+    likelihood = uq.likelihoods.transformed(uq.likelihoods.Gaussian(num_outputs), -300.0, 250.0)
+    y = -300.0 + 300.0 * rng.normal(size=(size, num_outputs))
+    return uq.Predictive(jnp.asarray(outputs), likelihood), y[:, 0] if num_outputs == 1 else y
+
+
+def stderr(values):
+    return stats.sem(np.asarray(values, np.float64))
+
+
+def test_regression():
+    pred, y = regression()
+    table = uq.evaluate(pred, y, level=0.8)
+    assert [row["metric"] for row in table] == [
+        "log_score",
+        "crps",
+        "rmse",
+        "coverage",
+        "interval_width",
+        "regression_calibration_error",
+        "epistemic_share",
+    ]
+    scores = {
+        "log_score": -pred.log_prob(y),
+        "crps": pred.crps(y),
+        "interval_width": pred.width(0.8),
+        "epistemic_share": pred.epistemic / pred.variance,
+    }
+    for name, values in scores.items():
+        assert table[name] == pytest.approx(float(np.mean(values)), rel=1e-5)
+        assert table[name, "stderr"] == pytest.approx(stderr(values), rel=1e-4)
+    lower, upper = pred.interval(0.8)
+    inside = (np.asarray(lower) <= y) & (y <= np.asarray(upper))
+    assert table["coverage"] == pytest.approx(inside.mean())
+    assert table["coverage", "stderr"] == pytest.approx(stderr(inside), rel=1e-6)
+    assert table["regression_calibration_error", "stderr"] is None
+    assert {row["count"] for row in table} == {50}
+    text = str(table)
+    assert "coverage → 0.8" in text and "crps ↓" in text and "epistemic_share  " in text
+
+
+def test_standard_error_of_the_rmse_is_that_of_resampling():
+    pred, y = regression(size=400)
+    table = uq.evaluate(pred, y)
+    squares = np.asarray(pred.residual(y), np.float64) ** 2
+    assert table["rmse"] == pytest.approx(np.sqrt(squares.mean()), rel=1e-6)
+    draws = np.random.default_rng(1).integers(0, 400, size=(2000, 400))
+    assert table["rmse", "stderr"] == pytest.approx(np.sqrt(squares[draws].mean(1)).std(), rel=0.1)
+
+
+def test_several_outputs_are_averaged():
+    pred, y = regression(num_outputs=2)
+    table = uq.evaluate(pred, y)
+    assert table["crps"] == pytest.approx(float(np.mean(pred.crps(y))), rel=1e-5)
+    assert table["crps", "stderr"] == pytest.approx(stderr(np.mean(pred.crps(y), 1)), rel=1e-4)
+    assert table["log_score"] == pytest.approx(-float(np.mean(pred.log_prob(y))), rel=1e-5)
+    assert table["crps", "count"] == 50
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_classes(num_classes):
+    rng = np.random.default_rng(0)
+    binary = num_classes == 2
+    logits = rng.normal(size=(4, 60, 1 if binary else 3)).astype(np.float32)
+    likelihood = uq.likelihoods.Bernoulli() if binary else uq.likelihoods.Categorical(3)
+    pred = uq.Predictive(jnp.asarray(logits), likelihood)
+    y = rng.integers(0, num_classes, 60)
+    full = np.concatenate([np.zeros_like(logits), logits], -1) if binary else logits
+    members = special.softmax(full.astype(np.float64), -1)
+    probs = members.mean(0)
+    table = uq.evaluate(pred, y)
+    want = {
+        "log_score": -np.log(probs[np.arange(60), y]),
+        "brier_score": (probs[:, 1] - y) ** 2 if binary else ((probs - np.eye(3)[y]) ** 2).sum(1),
+        "accuracy": probs.argmax(1) == y,
+        "entropy": stats.entropy(probs, axis=1),
+        "mutual_information": stats.entropy(probs, axis=1) - stats.entropy(members, axis=2).mean(0),
+    }
+    for name, values in want.items():
+        assert table[name] == pytest.approx(values.mean(), rel=1e-4)
+        assert table[name, "stderr"] == pytest.approx(stderr(values), rel=1e-3)
+    assert table["calibration_error"] == float(uq.metrics.calibration_error(pred, y))
+    assert table["calibration_error", "stderr"] is None
+
+    plain = uq.evaluate(probs, y)
+    assert "mutual_information" not in plain
+    for name in ("log_score", "brier_score", "accuracy", "calibration_error", "entropy"):
+        assert plain[name] == pytest.approx(table[name], rel=1e-4)
+
+
+def test_one_example_has_no_standard_error():
+    table = uq.evaluate(np.array([[0.2, 0.8]]), [1])
+    assert table["accuracy"] == 1.0 and table["accuracy", "stderr"] is None
+    pred, y = regression()
+    assert uq.evaluate(pred[0], y[:1])["rmse", "stderr"] is None
+
+
+def test_wrong_inputs_get_a_sentence():
+    pred, y = regression()
+    with pytest.raises(uq.InputError, match="one entry for each of the 50 examples"):
+        uq.evaluate(pred, y[:-1])
+    with pytest.raises(uq.InputError, match=r"0\.9 means 90 %"):
+        uq.evaluate(pred, y, level=90)
+    with pytest.raises(uq.InputError, match="labels 0 to 1, but row 0 of `y` is 2"):
+        uq.evaluate([0.5], [2])
+    with pytest.raises(uq.InputError, match="expected a Predictive or an array, but got Gaussian"):
+        uq.evaluate(uq.likelihoods.Gaussian(), y)
+
+
+# The table
+
+RESULTS = Table(
+    ("method", "data set", "nll", "accuracy", "seconds", "parameters"),
+    (
+        ("deep_ensemble", "wine <red>", (0.93123, 0.0124), 0.98765, 12.3456, 12345678),
+        ("map", "wine <red>", (-12.5, None), 1.0, 0.00001234, 3),
+        ("map", "digits", None, float("nan"), 123456.7, 3),
+    ),
+    labels=2,
+    better={"nll": "lower", "accuracy": "higher"},
+    title="First results",
+    notes=("± is one standard error.",),
+)
+
+
+def test_prints_in_a_terminal():
+    assert str(RESULTS).splitlines() == [
+        "First results",
+        "method         data set             nll ↓  accuracy ↑    seconds  parameters",
+        "────────────────────────────────────────────────────────────────────────────",
+        "deep_ensemble  wine <red>  0.9312 ± 0.012      0.9877      12.35    12345678",
+        "map            wine <red>          -12.50       1.000  1.234e-05           3",
+        "map            digits                   –         nan     123457           3",
+        "± is one standard error.",
+    ]
+    assert repr(RESULTS) == str(RESULTS)
+
+
+def test_prints_in_a_notebook():
+    page = RESULTS._repr_html_()
+    assert page.startswith("<table><caption>First results</caption>")
+    assert "wine &lt;red&gt;" in page and "<red>" not in page
+    assert page.count("<tr>") == 4 and "accuracy ↑</th>" in page
+
+
+def test_is_read_like_a_dictionary():
+    assert RESULTS["deep_ensemble", "wine <red>"] == 0.93123
+    assert RESULTS["deep_ensemble", "wine <red>", "accuracy"] == 0.98765
+    assert RESULTS["map", "digits", "parameters"] == 3
+    assert ("map", "digits") in RESULTS and ("map", "iris") not in RESULTS
+    assert RESULTS.column("parameters") == (12345678, 3, 3)
+    assert len(RESULTS) == 3
+    assert [row["data set"] for row in RESULTS] == ["wine <red>", "wine <red>", "digits"]
+    nested = RESULTS.to_dict()
+    assert nested["map"]["digits"]["seconds"] == 123456.7
+    assert json.loads(json.dumps(nested))["deep_ensemble"]["wine <red>"]["nll"] == [0.93123, 0.0124]
+    assert str(pickle.loads(pickle.dumps(RESULTS))) == str(RESULTS)
+    with pytest.raises(AttributeError):
+        RESULTS.rows = ()
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (0.0, "0"),
+        (1.0, "1.000"),
+        (9.99996, "10.00"),
+        (-0.000123456, "-0.0001235"),
+        (1234.56, "1235"),
+        (1e8, "1.000e+08"),
+        (float("inf"), "inf"),
+        (7, "7"),
+        (np.int64(7), "7"),
+        (np.float32(0.5), "0.5000"),
+        (True, "yes"),
+        (None, "–"),
+        ("text", "text"),
+        ((1.0, 0.25), "1.000 ± 0.25"),
+    ],
+)
+def test_cells(cell, text):
+    assert format_cell(cell) == text
+
+
+def test_tables_that_do_not_fit_get_a_sentence():
+    with pytest.raises(uq.InputError, match="Row 0 expected 2 cells"):
+        Table(("a", "b"), ((1,),))
+    with pytest.raises(uq.InputError, match="different names"):
+        Table(("a", "a"), ())
+    with pytest.raises(uq.InputError, match='expected "lower", "higher" or a number'):
+        Table(("a", "b"), (), better={"b": "up"})
+    with pytest.raises(uq.InputError, match="did you mean 'map / digits'"):
+        RESULTS["map", "digit"]
+    with pytest.raises(uq.InputError, match=r"no column 'accurracy'.* did you mean 'accuracy'"):
+        RESULTS["map", "digits", "accurracy"]
+    with pytest.raises(uq.InputError, match="looked up by method, data set"):
+        RESULTS["map"]

@@ -1,0 +1,369 @@
+"""`Predictive` against scipy and brute-force integration, with shifted and scaled targets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import uq
+from tests.metrics.oracle import Mixture, entropy, softplus
+
+TRANSFORMS = [(0.0, 1.0), (1e4, 0.01), (-300.0, 250.0)]
+WEIGHT = np.array([0.5, 0.0, 0.2, 0.3], np.float32)
+N = 3
+
+
+def regression(loc, scale, *, seed=0, shared=False):
+    """A predictive of four members, one dead and NaN, and each example's mixture in the user's units."""
+    rng = np.random.default_rng(seed)
+    outputs = rng.normal(size=(4, N, 2)).astype(np.float32)
+    outputs[..., 1] += np.linspace(-1, 1, 4, dtype=np.float32)[:, None]
+    exact = [
+        Mixture(
+            loc + scale * outputs[:, n, 0].astype(np.float64),
+            scale * (softplus(outputs[:, n, 1]) + 1e-3),
+            WEIGHT,
+        )
+        for n in range(N)
+    ]
+    outputs[1] = np.nan
+    base = uq.likelihoods.HomoscedasticGaussian() if shared else uq.likelihoods.Gaussian()
+    return uq.Predictive(
+        jnp.asarray(outputs), uq.likelihoods.transformed(base, loc, scale), jnp.asarray(WEIGHT)
+    ), exact
+
+
+def near(got, want, loc, scale, *, power=1, tolerance=2e-5):
+    """Equal to so many target scales, or to the float32 grid of the user's units."""
+    grid = 1e-7 * abs(loc) if power == 1 else 0.0
+    np.testing.assert_allclose(np.asarray(got), want, rtol=tolerance, atol=tolerance * scale**power + grid)
+
+
+@pytest.fixture(params=TRANSFORMS, ids=["base", "shifted", "scaled"])
+def case(request):
+    return (*regression(*request.param), *request.param)
+
+
+def test_density(case):
+    pred, exact, _, scale = case
+    for offset in (0.0, 0.8, -15.0, 15.0):  # 15 target scales out: finite and exact
+        y = np.array([m.locs[0] + offset * scale for m in exact])
+        want = [m.log_pdf(t) for m, t in zip(exact, y, strict=True)]
+        np.testing.assert_allclose(pred.log_prob(y), want, rtol=2e-5, atol=2e-5)
+
+
+def test_distribution_function(case):
+    pred, exact, _, scale = case
+    for offset in (0.0, 0.8, -2.0, -15.0, 15.0):
+        y = np.array([m.locs[0] + offset * scale for m in exact])
+        want = [m.cdf(t) for m, t in zip(exact, y, strict=True)]
+        np.testing.assert_allclose(pred.cdf(y), want, rtol=5e-5, atol=1e-37)
+
+
+def test_quantiles_and_intervals(case):
+    pred, exact, loc, scale = case
+    for level in (1e-5, 0.05, 0.5, 0.95):
+        want = [m.quantile(float(np.float32(level))) for m in exact]
+        near(pred.quantile(level), want, loc, scale)
+    want = [m.quantile(float(np.float32(1 - 1e-5))) for m in exact]
+    near(pred.quantile(1 - 1e-5), want, loc, scale, tolerance=2e-3)
+    both = pred.quantile(jnp.array([0.05, 0.95]))
+    assert both.shape == (2, N)
+    lower, upper = pred.interval(0.9)
+    np.testing.assert_array_equal(lower, both[0])
+    ends = [[m.quantile(0.05), m.quantile(0.95)] for m in exact]
+    near(upper, [b for _, b in ends], loc, scale)
+    np.testing.assert_allclose(pred.width(0.9), [b - a for a, b in ends], rtol=5e-5)
+
+
+def test_crps(case):
+    pred, exact, _, scale = case
+    for offset in (0.0, 0.8, -15.0):
+        y = np.array([m.locs[0] + offset * scale for m in exact])
+        want = [m.crps(t) for m, t in zip(exact, y, strict=True)]
+        np.testing.assert_allclose(pred.crps(y), want, rtol=2e-5, atol=2e-6 * scale)
+
+
+def test_moments(case):
+    pred, exact, loc, scale = case
+    means = [m.moment(1) for m in exact]
+    near(pred.mean, means, loc, scale)
+    variances = [m.moment(2, about=mean) for m, mean in zip(exact, means, strict=True)]
+    np.testing.assert_allclose(pred.variance, variances, rtol=3e-5)
+    np.testing.assert_allclose(pred.stddev, np.sqrt(variances), rtol=3e-5)
+    within = [m.weights @ m.scales**2 for m in exact]
+    between = [m.weights @ (m.locs - m.weights @ m.locs) ** 2 for m in exact]
+    np.testing.assert_allclose(pred.aleatoric, within, rtol=3e-5)
+    np.testing.assert_allclose(pred.epistemic, between, rtol=3e-5)
+    np.testing.assert_allclose(pred.variance, pred.aleatoric + pred.epistemic, rtol=1e-6)
+
+
+def test_residual_keeps_its_digits(case):
+    pred, exact, _, scale = case
+    y = np.array([m.locs.mean() + 0.123 * scale for m in exact])
+    want = [t - m.weights @ m.locs for m, t in zip(exact, y, strict=True)]
+    np.testing.assert_allclose(pred.residual(y), want, rtol=2e-5, atol=1e-6 * scale)
+
+
+def test_differential_entropy(case):
+    pred, exact, _, _ = case
+    np.testing.assert_allclose(pred.entropy, [m.entropy() for m in exact], rtol=1e-5, atol=2e-5)
+    members = [
+        sum(w * stats.norm.entropy(0, s) for w, s in zip(m.weights, m.scales, strict=True)) for m in exact
+    ]
+    np.testing.assert_allclose(pred.expected_entropy, members, rtol=1e-5, atol=2e-5)
+    want = [m.entropy() - e for m, e in zip(exact, members, strict=True)]
+    np.testing.assert_allclose(pred.mutual_information, want, atol=3e-5)
+
+
+def test_variance_is_two_pass():
+    # Members' means 1e4 ± 1e-2 in the network's own units: E[x²] − E[x]² would be noise of size 10.
+    means = np.float32(1e4 + np.array([0.01, -0.01, 0.0, 0.02]))
+    raw = np.full(4, -30.0, np.float32)
+    outputs = jnp.asarray(np.stack([means, raw], -1)[:, None])
+    pred = uq.Predictive(outputs, uq.likelihoods.Gaussian())
+    np.testing.assert_allclose(pred.epistemic, [means.astype(np.float64).var()], rtol=1e-2)
+    np.testing.assert_allclose(pred.aleatoric, [1e-6], rtol=1e-3)
+
+
+def test_single_component_is_scipy_normal(case):
+    loc, scale = case[2:]
+    outputs = np.random.default_rng(1).normal(size=(1, 5, 2)).astype(np.float32)
+    likelihood = uq.likelihoods.transformed(uq.likelihoods.Gaussian(), loc, scale)
+    pred = uq.Predictive(jnp.asarray(outputs), likelihood)
+    twin = stats.norm(
+        loc + scale * outputs[0, :, 0].astype(np.float64), scale * (softplus(outputs[0, :, 1]) + 1e-3)
+    )
+    y = twin.mean() + np.array([-15, -1, 0, 0.3, 15]) * scale
+    np.testing.assert_allclose(pred.log_prob(y), twin.logpdf(y), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(pred.cdf(y), twin.cdf(y), rtol=5e-5, atol=1e-37)
+    near(pred.quantile(0.05), twin.ppf(0.05), loc, scale)
+    np.testing.assert_allclose(pred.entropy, twin.entropy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(pred.mutual_information, 0.0, atol=1e-5)
+
+
+def test_equal_members_are_one(case):
+    loc, scale = case[2:]
+    one = np.random.default_rng(2).normal(size=(1, 4, 2)).astype(np.float32)
+    likelihood = uq.likelihoods.transformed(uq.likelihoods.Gaussian(), loc, scale)
+    single = uq.Predictive(jnp.asarray(one), likelihood)
+    weight = jnp.float32([0.1, 0.2, 0.3, 0.4])
+    many = uq.Predictive(jnp.asarray(np.repeat(one, 4, 0)), likelihood, weight)
+    y = np.asarray(single.mean, np.float64) + 0.4 * scale
+    for name in ("mean", "variance", "entropy"):
+        np.testing.assert_allclose(getattr(many, name), getattr(single, name), rtol=1e-5, atol=1e-6)
+    for name in ("log_prob", "cdf", "crps"):
+        np.testing.assert_allclose(getattr(many, name)(y), getattr(single, name)(y), rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(many.quantile(0.01), single.quantile(0.01), rtol=1e-6)
+
+
+def test_several_outputs():
+    loc, scale = np.array([1e4, -300.0]), np.array([0.01, 250.0])
+    rng = np.random.default_rng(3)
+    outputs = rng.normal(size=(3, 4, 4)).astype(np.float32)
+    weight = np.float32([0.2, 0.5, 0.3])
+    likelihood = uq.likelihoods.transformed(uq.likelihoods.Gaussian(2), loc, scale)
+    pred = uq.Predictive(jnp.asarray(outputs), likelihood, jnp.asarray(weight))
+    means = loc + scale * outputs[..., :2].astype(np.float64)
+    scales = scale * (softplus(outputs[..., 2:]) + 1e-3)
+    y = means.mean(0) + 0.4 * scale
+    joint = special.logsumexp(stats.norm.logpdf(y, means, scales).sum(-1), axis=0, b=weight[:, None])
+    np.testing.assert_allclose(pred.log_prob(y), joint, rtol=2e-5, atol=2e-5)
+    assert pred.crps(y).shape == pred.cdf(y).shape == pred.mean.shape == pred.width(0.8).shape == (4, 2)
+    for n in range(4):
+        for d in range(2):
+            exact = Mixture(means[:, n, d], scales[:, n, d], weight)
+            np.testing.assert_allclose(
+                pred.crps(y)[n, d], exact.crps(y[n, d]), rtol=2e-5, atol=1e-6 * scale[d]
+            )
+            np.testing.assert_allclose(pred.cdf(y)[n, d], exact.cdf(y[n, d]), rtol=2e-5)
+            near(pred.quantile(0.3)[n, d], exact.quantile(0.3), loc[d], scale[d])
+    assert pred.quantile(jnp.array([0.1, 0.5, 0.9])).shape == (3, 4, 2)
+
+
+def test_shared_variance():
+    loc, scale = -300.0, 250.0
+    pred, exact = regression(loc, scale, shared=True)
+    y = np.array([m.locs[0] + 0.5 * scale for m in exact])
+    want = [m.log_pdf(t) for m, t in zip(exact, y, strict=True)]
+    np.testing.assert_allclose(pred.log_prob(y), want, rtol=2e-5, atol=2e-5)
+
+
+# Classes
+
+
+def classes(seed=0):
+    rng = np.random.default_rng(seed)
+    logits = (3 * rng.normal(size=(4, 6, 3))).astype(np.float32)
+    probs = special.softmax(logits.astype(np.float64), -1)
+    logits[1] = np.nan
+    return uq.Predictive(jnp.asarray(logits), uq.likelihoods.Categorical(3), jnp.asarray(WEIGHT)), probs
+
+
+def test_multiclass():
+    pred, probs = classes()
+    live = [0, 2, 3]
+    mixed = np.einsum("m,mnc->nc", WEIGHT[live].astype(np.float64), probs[live])
+    y = np.array([0, 1, 2, 2, 1, 0])
+    np.testing.assert_allclose(pred.probs, mixed, rtol=1e-5)
+    np.testing.assert_allclose(pred.mean, mixed, rtol=1e-5)
+    np.testing.assert_allclose(pred.log_prob(y), np.log(mixed[np.arange(6), y]), rtol=1e-5, atol=1e-6)
+    total = np.array([entropy(p) for p in mixed])
+    members = sum(WEIGHT[m] * np.array([entropy(p) for p in probs[m]]) for m in live)
+    np.testing.assert_allclose(pred.entropy, total, rtol=1e-5)
+    np.testing.assert_allclose(pred.expected_entropy, members, rtol=1e-4)
+    # The mutual information is also the mean divergence of the members from the mixture.
+    divergence = sum(WEIGHT[m] * (probs[m] * np.log(probs[m] / mixed)).sum(1) for m in live)
+    np.testing.assert_allclose(pred.mutual_information, divergence, rtol=1e-3, atol=2e-6)
+    np.testing.assert_allclose(pred.variance, mixed * (1 - mixed), rtol=1e-4, atol=1e-6)
+
+
+def test_binary():
+    logits = np.random.default_rng(0).normal(size=(4, 5, 1)).astype(np.float32)
+    probs = special.expit(logits[..., 0].astype(np.float64))
+    logits[1] = np.nan
+    pred = uq.Predictive(jnp.asarray(logits), uq.likelihoods.Bernoulli(), jnp.asarray(WEIGHT))
+    live = [0, 2, 3]
+    p = WEIGHT[live].astype(np.float64) @ probs[live]
+    np.testing.assert_allclose(pred.mean, p, rtol=1e-5)
+    np.testing.assert_allclose(pred.probs, np.stack([1 - p, p], -1), rtol=1e-5)
+    y = np.array([0, 1, 1, 0, 1])
+    np.testing.assert_allclose(pred.log_prob(y), stats.bernoulli.logpmf(y, p), rtol=1e-5)
+    np.testing.assert_allclose(pred.entropy, stats.bernoulli.entropy(p), rtol=1e-5)
+    np.testing.assert_allclose(pred.variance, p * (1 - p), rtol=1e-5)
+
+
+def test_extreme_logits_stay_finite():
+    logits = jnp.float32([[[1e4, -1e4, 0.0]], [[1e30, -1e30, 0.0]]])
+    pred = uq.Predictive(logits, uq.likelihoods.Categorical(3))
+    for value in (pred.log_prob(np.array([0])), pred.entropy, pred.mutual_information, pred.probs):
+        assert np.isfinite(value).all()
+    far = uq.Predictive(jnp.float32([[[-1e4]], [[-1e4]]]), uq.likelihoods.Bernoulli())
+    np.testing.assert_allclose(far.log_prob(np.array([1])), [-1e4])
+
+
+# Behaviour
+
+
+def test_a_dead_member_is_inert(case):
+    pred, _, loc, scale = case
+    live = np.array([0, 2, 3])
+    alone = uq.Predictive(pred.outputs[live], pred.likelihood, pred.weight[live])
+    y = np.full(N, loc + 0.3 * scale)
+    for name in ("mean", "variance", "epistemic"):
+        np.testing.assert_allclose(getattr(pred, name), getattr(alone, name), rtol=1e-5)
+    np.testing.assert_allclose(pred.entropy, alone.entropy, rtol=1e-5, atol=1e-5)
+    for name in ("log_prob", "cdf", "crps"):
+        np.testing.assert_allclose(getattr(pred, name)(y), getattr(alone, name)(y), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pred.quantile(0.02), alone.quantile(0.02), rtol=1e-6)
+    assert np.isfinite(pred.sample(jax.random.key(0), 50)).all()
+
+    def loss(outputs):
+        p = uq.Predictive(outputs, pred.likelihood, pred.weight)
+        return p.log_prob(y).sum() + p.crps(y).sum() + p.quantile(0.2).sum() + p.variance.sum()
+
+    slope = jax.grad(loss)(pred.outputs)
+    assert np.isfinite(slope).all()
+    np.testing.assert_array_equal(slope[1], 0.0)
+
+
+def test_gradient_of_quantiles_with_respect_to_outputs():
+    pred, exact = regression(-300.0, 250.0)
+    for level in (0.05, 0.5, 0.9):
+
+        def quantile(outputs, level=level):
+            return uq.Predictive(outputs, pred.likelihood, pred.weight).quantile(level)[0]
+
+        slope = jax.grad(quantile)(pred.outputs)[:, 0]
+        for kept, member in enumerate((0, 2, 3)):  # the mixture leaves the dead one out
+            ends = []
+            for sign in (1, -1):
+                moved = Mixture(exact[0].locs, exact[0].scales, exact[0].weights)
+                moved.locs[kept] += sign * 1e-4 * 250
+                ends.append(moved.quantile(float(np.float32(level))))
+            np.testing.assert_allclose(slope[member, 0], (ends[0] - ends[1]) / 2e-4, rtol=2e-3, atol=1e-2)
+
+
+def test_is_a_pytree_under_jit(case):
+    pred, _, loc, scale = case
+    y = np.full(N, loc + 0.3 * scale, np.float32)
+    leaves, structure = jax.tree.flatten(pred)
+    again = jax.tree.unflatten(structure, leaves)
+    assert again.task == "regression" and len(again) == N
+    # Inside a program y and the shift are float32: what the grid of the units allows.
+    tolerance = 1e-4 + 2e-7 * abs(loc) / scale * 10
+    for function in (lambda p, y: p.log_prob(y), lambda p, y: p.cdf(y), lambda p, y: p.crps(y) / scale):
+        np.testing.assert_allclose(
+            jax.jit(function)(pred, y), function(pred, y), rtol=tolerance, atol=tolerance
+        )
+    np.testing.assert_allclose(jax.jit(lambda p: p.variance)(pred), pred.variance, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(lambda p: p.width(0.9))(pred), pred.width(0.9), rtol=1e-5)
+    jitted = jax.jit(lambda p: p.interval(0.9))(pred)
+    np.testing.assert_allclose(jitted.upper, pred.interval(0.9).upper, rtol=1e-6, atol=1e-4 * scale)
+
+
+def test_rows():
+    pred, exact = regression(-300.0, 250.0)
+    y = np.array([m.locs[0] for m in exact])
+    assert len(pred) == N and pred.num_members == 4
+    whole = np.asarray(pred.log_prob(y))
+    for rows in (slice(1, None), np.array([2, 0]), np.array([True, False, True])):
+        np.testing.assert_allclose(pred[rows].log_prob(y[rows]), whole[rows], rtol=1e-6)
+    np.testing.assert_allclose(pred[-1].log_prob(y[-1:]), whole[-1:], rtol=1e-6)
+    assert len(pred[0]) == 1
+    assert "members=4" in repr(pred) and f"examples={N}" in repr(pred)
+
+
+def test_draws_follow_the_mixture():
+    pred, exact = regression(-300.0, 250.0)
+    draws = np.asarray(pred.sample(jax.random.key(1), 4000), np.float64)
+    assert draws.shape == (4000, N)
+    for n, mixture in enumerate(exact):
+        assert stats.kstest(draws[:, n], mixture.cdf).pvalue > 1e-4
+    np.testing.assert_array_equal(pred.sample(jax.random.key(1), 3), pred.sample(jax.random.key(1), 3))
+    labels = classes()[0].sample(jax.random.key(0), 4000)
+    shares = np.stack([(np.asarray(labels) == c).mean(0) for c in range(3)], -1)
+    np.testing.assert_allclose(shares, classes()[0].probs, atol=0.04)
+
+
+def test_numpyro_twin():
+    pred, exact = regression(-300.0, 250.0)
+    y = np.float32([m.locs[0] for m in exact])
+    twin = pred.to_numpyro()
+    assert twin.batch_shape == (N,)
+    np.testing.assert_allclose(twin.log_prob(y), pred.log_prob(y), rtol=1e-4)
+    np.testing.assert_allclose(twin.mean, pred.mean, rtol=1e-5)
+    np.testing.assert_allclose(classes()[0].to_numpyro().probs, classes()[0].probs, rtol=1e-6)
+
+
+def test_wrong_inputs_get_a_sentence():
+    pred, _ = regression(0.0, 1.0)
+    with pytest.raises(uq.InputError, match="one entry for each of the 3 examples"):
+        pred.log_prob(np.zeros(4))
+    with pytest.raises(uq.InputError, match="row 1 of 3 holds NaN or infinity"):
+        pred.crps(np.array([0.0, np.nan, 0.0]))
+    with pytest.raises(uq.InputError, match="strictly between 0 and 1, but it is 90"):
+        pred.interval(90)
+    with pytest.raises(uq.InputError, match="strictly between 0 and 1"):
+        pred.quantile(np.array([0.5, 1.0]))
+    with pytest.raises(uq.InputError, match=r"num_outputs=2"):
+        pred.log_prob(np.zeros((3, 2)))
+    with pytest.raises(uq.InputError, match="for binary or multiclass predictions, but these are regression"):
+        pred.probs  # noqa: B018
+    with pytest.raises(uq.InputError, match="every member has weight 0"):
+        uq.Predictive(pred.outputs, pred.likelihood, jnp.zeros(4))
+    with pytest.raises(uq.InputError, match="sum to 1, but they sum to 4"):
+        uq.Predictive(pred.outputs, pred.likelihood, jnp.ones(4))
+    with pytest.raises(uq.InputError, match=r"each of the 4 members, but has shape \(3,\)"):
+        uq.Predictive(pred.outputs, pred.likelihood, jnp.full(3, 1 / 3))
+    labels = classes()[0]
+    with pytest.raises(uq.InputError, match="`quantile` is for regression"):
+        labels.quantile(0.5)
+    with pytest.raises(uq.InputError, match=r"labels 0 to 2, but row 1 of `y` is 3"):
+        labels.log_prob(np.array([0, 3, 0, 0, 0, 0]))
+    with pytest.raises(uq.InputError, match=r"whole-number labels, but row 0 of `y` is 0.5"):
+        labels.log_prob(np.array([0.5, 1, 0, 0, 0, 0]))
+    several = uq.Predictive(jnp.zeros((2, 3, 4)), uq.likelihoods.Gaussian(2))
+    with pytest.raises(uq.InputError, match="entropy of a mixture is computed for one output"):
+        several.entropy  # noqa: B018

@@ -1,0 +1,479 @@
+"""Save and load a `Posterior`: one file of arrays and a readable header under a content hash; never code.
+
+The layout is that of safetensors (eight bytes of header length, a JSON header, raw little-endian data), so
+that any reader of that format opens the arrays. What the header says beside them is text: versions, the
+method and its settings, the likelihood and its target transform, the shape of one input, and SHA-256 sums.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import execution, likelihoods, methods
+from ._checks import InputError, check_inputs, path_name
+from ._training import without_optimizer
+from ._tree import is_key
+from ._typing import PyTree
+from ._version import __version__
+from .likelihoods import Likelihood, Transformed, transformed
+from .members import as_key
+from .method import Method, ensemble
+from .model import as_model
+from .posterior import History, Posterior
+from .standardize import Scaling
+
+_FORMAT = 1
+_BLANK = b"0" * 64
+_CODES = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "int8": "I8",
+    "uint16": "U16",
+    "int16": "I16",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "uint32": "U32",
+    "int32": "I32",
+    "float32": "F32",
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+}
+_DTYPES = {code: name for name, code in _CODES.items()}
+_HISTORY_ARRAYS = ("loss", "held_out_loss", "best_epoch", "diverged")
+
+
+class FileError(InputError):
+    """A file cannot be written, or cannot be loaded: it is cut short, altered, or of another network."""
+
+
+def save(posterior: Posterior, path: str | Path) -> None:
+    """Write a posterior to one file.
+
+    Arrays are stored bit for bit, so that predictions after `load` are the same numbers. The network's code
+    is not stored: `load` needs the model again. The file appears whole or not at all; an older one at `path`
+    stays as it is until then.
+
+    Args:
+      posterior: from `uq.fit` or `uq.posterior`.
+      path: where; the folder must exist.
+    Raises:
+      FileError: the folder cannot be written to, or the networks are not such as the model makes.
+    Example:
+      >>> import tempfile, flax.linen as nn, jax, jax.numpy as jnp, uq
+      >>> net, x = nn.Dense(2), jnp.ones((3, 4))
+      >>> posterior = uq.posterior(net, uq.likelihoods.Gaussian(), [net.init(jax.random.key(0), x)], x=x)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     uq.save(posterior, f"{folder}/net.uq")
+      ...     again = uq.load(f"{folder}/net.uq", model=net)
+      >>> bool((again.predict(x).mean == posterior.predict(x).mean).all())
+      True
+    """
+    arrays, meta = _describe(posterior)
+    _write(Path(path), _encode(arrays, meta))
+
+
+def load(
+    path: str | Path,
+    *,
+    model: Any = None,
+    likelihood: Likelihood | None = None,
+    method: Method | None = None,
+    x: PyTree = None,
+) -> Posterior:
+    """Read a posterior that `save` wrote.
+
+    Every array is compared with what the model makes, by name, shape and dtype, before anything is returned.
+
+    Args:
+      path: the file.
+      model: the network, as it was given to the method: anything `uq.as_model` takes. May be left out where
+        `method` is given.
+      likelihood: the likelihood given to the method, where it is a class of your own; the target's units are
+        in the file.
+      method: the method (for one member, or the ensemble), where it is one of your own.
+      x: example inputs, where the file has none (`uq.posterior` without `x`).
+    Raises:
+      FileError: the file is missing, cut short, altered (the array is named where its data were), not written
+        by `uq`, or does not fit the model (the first leaf that differs is named).
+      InputError: something that the file cannot hold has to be passed.
+    """
+    arrays, meta = _decode(Path(path))
+    inner = _likelihood(meta["method"]["likelihood"], likelihood)
+    method = _method(meta["method"], inner, model, method)
+    example = _example(meta["example"], x)
+    expected, structure = _expected(method, example)
+    state = {name: arrays[name] for name in meta["state"]}
+    _compare(state, expected, meta["recast"], where="the file")
+    size = meta["method"]["size"]
+    if method.size != size:
+        raise FileError(f"The file holds {size} members, but `method` is an ensemble of {method.size}.")
+    leaves = [
+        jax.random.wrap_key_data(jnp.asarray(state[name]), impl=meta["keys"][name])
+        if name in meta["keys"]
+        else jnp.asarray(state[name])
+        for name in expected
+    ]
+    outer = meta["likelihood"]
+    scaling = [arrays[name] for name in ("uq.inputs/mean", "uq.inputs/scale") if name in arrays]
+    return Posterior(
+        method=method,
+        state=jax.tree.unflatten(structure, leaves),
+        likelihood=method.likelihood if outer is None else _likelihood(outer, likelihood),
+        key=jax.random.wrap_key_data(jnp.asarray(arrays["uq.key"]), impl=meta["key_impl"]),
+        inputs=Scaling(*scaling) if scaling else None,
+        weight=jnp.asarray(arrays["uq.weight"]) if "uq.weight" in arrays else None,
+        history=_history(meta["history"], arrays),
+        example=example,
+    )
+
+
+# What a posterior is, as arrays and text
+
+
+def _describe(posterior: Posterior) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    method = posterior.method
+    state, keys = {}, {}
+    for name, leaf in _named(posterior.state).items():
+        if is_key(leaf):
+            keys[name], leaf = str(jax.random.key_impl(leaf)), jax.random.key_data(leaf)
+        state[name] = np.asarray(leaf)
+        if state[name].dtype.name not in _CODES:
+            raise FileError(f"`{name}` has dtype {state[name].dtype}, which the file format has no name for.")
+    recast: dict[str, str] | None = None
+    if posterior.example is not None:
+        expected, _ = _expected(method, posterior.example)
+        _compare(state, expected, None, where="this posterior")
+        own = {name: _spec(leaf)[1] for name, leaf in expected.items()}
+        recast = {name: own[name] for name in state if own[name] != state[name].dtype.name}
+    key = as_key(posterior.key)
+    arrays = {**state, "uq.key": np.asarray(jax.random.key_data(key))}
+    if posterior.weight is not None:
+        arrays["uq.weight"] = np.asarray(posterior.weight)
+    if posterior.inputs is not None:
+        arrays |= {"uq.inputs/mean": posterior.inputs.mean, "uq.inputs/scale": posterior.inputs.scale}
+    history = posterior.history
+    if history is not None:
+        arrays |= {f"uq.history/{name}": np.asarray(getattr(history, name)) for name in _HISTORY_ARRAYS}
+    packages = ("jax", "flax", "optax", "numpyro")
+    known = ("vmapped", "looped")
+    mapping = next((name for name in known if method.mapping is getattr(execution, name)), None)
+    return arrays, {
+        "versions": {"uq": __version__, **{name: importlib.metadata.version(name) for name in packages}},
+        "method": {
+            "name": method.name,
+            "settings": dict(method.settings),
+            "size": method.size,
+            "mapping": mapping,
+            "likelihood": _describe_likelihood(method.likelihood),
+        },
+        "likelihood": None
+        if posterior.likelihood is method.likelihood
+        else _describe_likelihood(posterior.likelihood),
+        "example": _describe_example(posterior.example),
+        "key_impl": str(jax.random.key_impl(key)),
+        "history": None
+        if history is None
+        else {name: value for name, value in history._asdict().items() if name not in _HISTORY_ARRAYS},
+        "state": list(state),
+        "keys": keys,
+        "recast": recast,
+    }
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    """Leaves by path; a name that comes twice is numbered."""
+    named: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = full = path_name(path) or "state"
+        count = 1
+        while full in named:
+            count += 1
+            full = f"{name}#{count}"
+        named[full] = leaf
+    return named
+
+
+def _spec(leaf: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype as stored."""
+    if is_key(leaf):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return tuple(leaf.shape), np.dtype(leaf.dtype).name
+
+
+def _expected(method: Method, example: PyTree) -> tuple[dict[str, Any], Any]:
+    """The leaves that the method makes from inputs like `example`, by name, and the tree that they are of."""
+
+    def one_row(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *leaf.shape), jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    def begin(x: PyTree) -> PyTree:
+        return without_optimizer(method.init(jax.random.key(0), x))
+
+    try:
+        state = jax.eval_shape(begin, jax.tree.map(one_row, example))
+    except InputError:
+        raise
+    except Exception as error:
+        shapes = jax.tree.map(lambda leaf: ("N", *leaf.shape), example)
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FileError(
+            f"The model cannot take inputs of shape {shapes}, as the saved one does. It says: {said}"
+        ) from error
+    return _named(state), jax.tree.structure(state)
+
+
+def _compare(
+    state: dict[str, np.ndarray], expected: dict[str, Any], recast: dict[str, str] | None, *, where: str
+) -> None:
+    """Raise at the first leaf that differs.
+
+    `recast` holds the model's own dtype for each leaf that was saved with another; None compares no dtypes.
+    """
+    for name, leaf in expected.items():
+        shape, dtype = _spec(leaf)
+        if name not in state:
+            raise FileError(f"`{name}` is missing in {where}, but the model has it, with shape {shape}.")
+        if state[name].shape != shape:
+            raise FileError(f"`{name}` has shape {state[name].shape} in {where}, but the model's is {shape}.")
+        stored = state[name].dtype.name
+        if recast is not None and recast.get(name, stored) != dtype:
+            hint = " (is jax_enable_x64 set as it was?)" if "64" in stored + dtype else ""
+            raise FileError(
+                f"`{name}` has dtype {recast.get(name, stored)} in {where}, but the model's is {dtype}{hint}."
+            )
+    for name, value in state.items():
+        if name not in expected:
+            raise FileError(f"`{name}` of shape {value.shape} is in {where}, but the model has no such leaf.")
+
+
+def _describe_likelihood(likelihood: Any) -> dict[str, Any]:
+    if isinstance(likelihood, Transformed):
+        base = _describe_likelihood(likelihood.base)
+        loc, scale = np.asarray(likelihood.loc, np.float64), np.asarray(likelihood.scale, np.float64)
+        return {"name": "Transformed", "base": base, "loc": loc.tolist(), "scale": scale.tolist()}
+    name = type(likelihood).__name__
+    if likelihoods.REGISTER.get(name) is not type(likelihood):
+        return {"name": name, "own": True}
+    return {
+        "name": name,
+        "fields": {f.name: getattr(likelihood, f.name) for f in dataclasses.fields(likelihood)},
+    }
+
+
+def _likelihood(said: dict[str, Any], given: Any) -> Any:
+    """The likelihood that the file describes; its innermost one is `given` where it is not the register's."""
+    if isinstance(given, Transformed):
+        return _likelihood(said, given.base)
+    if said["name"] == "Transformed":
+        return transformed(_likelihood(said["base"], given), said["loc"], said["scale"])
+    if said.get("own") and given is None:
+        raise InputError(
+            f"The file was saved with a likelihood of your own, {said['name']}, whose code it does not hold: "
+            "pass it as likelihood=…."
+        )
+    stored = said["name"] if said.get("own") else likelihoods.REGISTER[said["name"]](**said["fields"])
+    if given is not None and given != stored and not (said.get("own") and type(given).__name__ == stored):
+        raise InputError(f"The file was saved with the likelihood {stored}, but {given!r} was passed.")
+    return stored if given is None else given
+
+
+def _method(said: dict[str, Any], likelihood: Any, model: Any, given: Method | None) -> Method:
+    if given is None:
+        if model is None:
+            raise InputError("`load` needs model=…: a file holds arrays, never the code of a network.")
+        if said["name"] not in methods.REGISTER:
+            raise InputError(
+                f"The file was saved with the method {said['name']!r}, which is not in uq.methods.REGISTER: "
+                "pass it as method=…."
+            )
+        given = methods.REGISTER[said["name"]].factory(as_model(model), likelihood, **said["settings"])
+    if said["size"] is None or given.member is not None:
+        return given
+    mapping = execution.looped if said["mapping"] == "looped" else execution.vmapped
+    return ensemble(given, said["size"], mapping=mapping)
+
+
+def _describe_example(example: PyTree) -> Any:
+    """The structure of one input as JSON; None where it is unknown or holds other than built-in nodes."""
+    if isinstance(example, dict) and all(isinstance(name, str) for name in example):
+        parts: Any = {name: _describe_example(part) for name, part in example.items()}
+        return None if None in parts.values() else {"dict": parts}
+    if type(example) in (list, tuple):
+        parts = [_describe_example(part) for part in example]
+        return None if None in parts else {type(example).__name__: parts}
+    if isinstance(example, jax.ShapeDtypeStruct):
+        return {"shape": list(example.shape), "dtype": np.dtype(example.dtype).name}
+    return None
+
+
+def _example(said: Any, x: PyTree) -> PyTree:
+    """Shape and dtype of one example: what the file says, or else those of `x`."""
+    if said is None:
+        if x is None:
+            raise InputError(
+                "The file does not say what inputs look like (it was saved without them): pass x=…."
+            )
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), check_inputs(x))
+    if "dict" in said:
+        return {name: _example(part, None) for name, part in said["dict"].items()}
+    for kind in (list, tuple):
+        if kind.__name__ in said:
+            return kind(_example(part, None) for part in said[kind.__name__])
+    return jax.ShapeDtypeStruct(tuple(said["shape"]), jnp.dtype(said["dtype"]))
+
+
+def _history(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> History | None:
+    if said is None:
+        return None
+    fields: dict[str, Any] = {name: arrays[f"uq.history/{name}"] for name in _HISTORY_ARRAYS}
+    return History(**said, **fields)
+
+
+# Bytes
+
+
+def _sha256(*parts: bytes | memoryview) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _encode(arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> list[bytes]:
+    """The file's parts: length, header, data."""
+    header: dict[str, Any] = {"__metadata__": {}}
+    data, sums, offset = [], {}, 0
+    # Wide dtypes first, so that every array is aligned.
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
+        raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        span = [offset, offset + len(raw)]
+        header[name] = {"dtype": _CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": span}
+        data.append(raw)
+        sums[name] = _sha256(raw)
+        offset = span[1]
+    header["__metadata__"] = {
+        "format": "uq",
+        "format_version": str(_FORMAT),
+        "sha256": _BLANK.decode(),
+        "sha256_of_arrays": json.dumps(sums),
+        **{name: json.dumps(value) for name, value in meta.items()},
+    }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    length = len(text).to_bytes(8, "little")
+    total = _sha256(length, text, *data).encode()
+    return [length, text.replace(b'"sha256":"' + _BLANK, b'"sha256":"' + total, 1), *data]
+
+
+def _decode(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays by name and what the header says, after checking every bit."""
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError as error:
+        raise FileError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+    header, length = _header(path, content)
+    said = header["__metadata__"]
+    raw = bytes(content[: 8 + length]).replace(str(said["sha256"]).encode(), _BLANK, 1)
+    data = content[8 + length :]
+    if _sha256(raw, data) != said["sha256"]:
+        raise FileError(_damage(path, header, data))
+    if said["format_version"] != str(_FORMAT):
+        wrote = json.loads(said["versions"])["uq"]
+        raise FileError(
+            f"{str(path)!r} has file format {said['format_version']}, but this uq {__version__} reads format "
+            f"{_FORMAT}: install uq {wrote}, which wrote it, or a newer one."
+        )
+    arrays = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            start, end = entry["data_offsets"]
+            dtype = jnp.dtype(_DTYPES[entry["dtype"]])
+            array = np.frombuffer(data[start:end], dtype.newbyteorder("<")).astype(dtype)
+            arrays[name] = array.reshape(entry["shape"])
+    plain = ("format", "format_version", "sha256", "sha256_of_arrays")
+    return arrays, {name: json.loads(value) for name, value in said.items() if name not in plain}
+
+
+def _header(path: Path, content: memoryview) -> tuple[dict[str, Any], int]:
+    """The header and its length; raises unless this is a file of ours."""
+    foreign = f"{str(path)!r} is not a file that `uq.save` wrote, or its beginning is damaged"
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 10 or bytes(content[8:9]) != b"{":
+        raise FileError(f"{foreign}.")
+    if length > len(content) - 8:
+        raise FileError(
+            f"{str(path)!r} is cut short, or its beginning is damaged: the header does not fit in it."
+        )
+    try:
+        header = json.loads(bytes(content[8 : 8 + length]))
+        known = {"format", "sha256", "sha256_of_arrays", "format_version"} <= set(header["__metadata__"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise FileError(f"{foreign}: its header cannot be read.") from None
+    if not known or header["__metadata__"]["format"] != "uq":
+        raise FileError(f"{foreign}: its header does not say that it is one.")
+    return header, length
+
+
+def _damage(path: Path, header: dict[str, Any], data: memoryview) -> str:
+    """A sentence on what was altered."""
+    what = f"{str(path)!r} was altered or damaged since it was saved"
+    try:
+        sums = json.loads(header["__metadata__"]["sha256_of_arrays"])
+        entries = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+        end = max((span[1] for span in entries.values()), default=0)
+        if end > len(data):
+            return f"{str(path)!r} is cut short: {len(data)} bytes of arrays where {end} were written."
+        if end < len(data):
+            return f"{what}: {len(data) - end} bytes were added at its end."
+        wrong = [name for name, (start, stop) in entries.items() if _sha256(data[start:stop]) != sums[name]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        wrong = []
+    if not wrong:
+        return f"{what}: its header is not as it was."
+    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    return f"{what}: the data of `{wrong[0]}`{more} are not what was written. Use another copy."
+
+
+def _write(path: Path, parts: list[bytes]) -> None:
+    """All parts or nothing: into a file beside `path`, which then takes its name."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "xb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise FileError(
+            f"Cannot write {str(path)!r}: {error.strerror or error}. Give a path in an existing folder that "
+            "you may write to; a file that was there is unchanged."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name last through a power cut, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

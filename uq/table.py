@@ -1,0 +1,203 @@
+"""`Table`: a small frozen table of results that reads well in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+import html
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._checks import InputError, unknown_name
+
+_DIGITS = 4
+_ARROWS = {"lower": "↓", "higher": "↑"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of numbers under named columns, identified by the first column or columns.
+
+    Args:
+      columns: names of the columns, labels first.
+      rows: one tuple a row. A cell is a number, text, None where there is nothing to say, or a pair
+        (value, standard error).
+      labels: how many leading columns identify a row: 1 for a list of metrics, 2 for method × data set.
+      better: for the name of a metric, wherever it stands (in a label or at the head of a column): "lower",
+        "higher", or the number it should come to. Printed as an arrow.
+      title: printed above.
+      notes: lines printed below.
+
+    `table[label]` is the value in the first column after the labels, `table[label, column]` that of another
+    column; with two label columns, `table[method, data, column]`. Iterating gives one dictionary a row.
+    Raises:
+      InputError: a row whose length is not that of `columns`, a repeated column, an unknown label or column.
+    Example:
+      >>> rows = ("crps", 0.12345678), ("accuracy", 0.9)
+      >>> table = Table(("metric", "value"), rows, better={"crps": "lower"})
+      >>> print(table)
+      metric     value
+      ────────────────
+      crps ↓    0.1235
+      accuracy  0.9000
+      >>> table["crps"]
+      0.12345678
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    labels: int = 1
+    better: Mapping[str, str | float] = field(default_factory=dict)
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(self.columns))
+        object.__setattr__(self, "rows", tuple(tuple(row) for row in self.rows))
+        object.__setattr__(self, "better", dict(self.better))
+        object.__setattr__(self, "notes", tuple(self.notes))
+        if len(set(self.columns)) != len(self.columns):
+            raise InputError(f"`columns` expected different names, but they are {', '.join(self.columns)}.")
+        if not 1 <= self.labels <= len(self.columns):
+            raise InputError(f"`labels` expected 1 to {len(self.columns)}, but it is {self.labels}.")
+        for name, goal in self.better.items():
+            if isinstance(goal, str) and goal not in _ARROWS:
+                raise InputError(
+                    f'`better` expected "lower", "higher" or a number for {name!r}, but it is {goal!r}.'
+                )
+        for number, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise InputError(
+                    f"Row {number} expected {len(self.columns)} cells ({', '.join(self.columns)}), but has "
+                    f"{len(row)}."
+                )
+
+    # Reading
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for row in self.rows:
+            yield dict(zip(self.columns, row, strict=True))
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.keys()
+
+    def keys(self) -> tuple[Any, ...]:
+        """The rows' labels: text, or tuples of text with several label columns."""
+        if self.labels == 1:
+            return tuple(row[0] for row in self.rows)
+        return tuple(row[: self.labels] for row in self.rows)
+
+    def __getitem__(self, key: Any) -> Any:
+        key = key if isinstance(key, tuple) else (key,)
+        label, rest = key[: self.labels], key[self.labels :]
+        if len(label) < self.labels or len(rest) > 1:
+            raise InputError(
+                f"A row is looked up by {', '.join(self.columns[: self.labels])} and perhaps a column, "
+                f"but got {key}."
+            )
+        row = next((row for row in self.rows if row[: self.labels] == label), None)
+        if row is None:
+            known = [" / ".join(map(str, r[: self.labels])) for r in self.rows]
+            raise unknown_name("row", " / ".join(map(str, label)), known)
+        if rest and rest[0] not in self.columns:
+            raise unknown_name("column", str(rest[0]), self.columns)
+        at = self.columns.index(rest[0]) if rest else min(self.labels, len(self.columns) - 1)
+        return row[at][0] if isinstance(row[at], tuple) else row[at]
+
+    def column(self, name: str) -> tuple[Any, ...]:
+        """The cells of one column, from top to bottom."""
+        if name not in self.columns:
+            raise unknown_name("column", name, self.columns)
+        return tuple(row[self.columns.index(name)] for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`{label: {column: cell}}`, one more level for each further label column; plain enough for JSON."""
+        result: dict[str, Any] = {}
+        for row in self.rows:
+            inner = result
+            for label in row[: self.labels]:
+                inner = inner.setdefault(str(label), {})
+            inner.update(zip(self.columns[self.labels :], row[self.labels :], strict=True))
+        return result
+
+    # Printing
+
+    def _named(self, text: Any) -> str:
+        """A label or heading with its arrow."""
+        goal = self.better.get(text) if isinstance(text, str) else None
+        if goal is None:
+            return str(text)
+        return f"{text} {_ARROWS[goal] if isinstance(goal, str) else f'→ {goal:g}'}"
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        head = [self._named(name) for name in self.columns]
+        body = [
+            [self._named(cell) if i < self.labels else format_cell(cell) for i, cell in enumerate(row)]
+            for row in self.rows
+        ]
+        return head, body
+
+    def _left(self, at: int) -> bool:
+        """Whether a column holds text, which is aligned to the left."""
+        return at < self.labels or any(isinstance(row[at], str) for row in self.rows)
+
+    def __str__(self) -> str:
+        head, body = self._cells()
+        widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+
+        def aligned(line: Sequence[str]) -> str:
+            cells = [
+                cell.ljust(width) if self._left(i) else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ]
+            return "  ".join(cells).rstrip()
+
+        rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+        lines = [self.title] if self.title else []
+        return "\n".join([*lines, aligned(head), rule, *(aligned(line) for line in body), *self.notes])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        head, body = self._cells()
+
+        def line(cells: Sequence[str], tag: str) -> str:
+            said = []
+            for i, cell in enumerate(cells):
+                side = "left" if self._left(i) else "right"
+                said.append(f'<{tag} style="text-align:{side}">{html.escape(cell)}</{tag}>')
+            return f"<tr>{''.join(said)}</tr>"
+
+        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        rows = "".join(line(cells, "td") for cells in body)
+        return f"<table>{caption}<thead>{line(head, 'th')}</thead><tbody>{rows}</tbody></table>{notes}"
+
+
+def format_cell(cell: Any) -> str:
+    """A cell as text: four significant digits, whole numbers in full, "value ± error" for a pair."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, tuple):
+        value, error = cell
+        return format_cell(value) if error is None else f"{format_cell(value)} ± {_digits(float(error), 2)}"
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, str | numbers.Integral):
+        return str(cell)
+    return _digits(float(cell), _DIGITS)
+
+
+def _digits(value: float, digits: int) -> str:
+    """`value` with so many significant digits; in powers of ten only where it is very large or very small."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{digits - 1}e}"
+    places = digits - 1 - math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    return f"{value:.{max(places, 0)}f}"
