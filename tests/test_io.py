@@ -67,9 +67,7 @@ def untrained(method: uq.Method, x: Any, y: Any, **fields: Any) -> uq.Posterior:
     if likelihood.task == "regression":
         target = scaling_of(y)
         likelihood = uq.likelihoods.transformed(likelihood, target.mean, target.scale)
-    state = without_optimizer(
-        method.init(jax.random.key(7), jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), z))
-    )
+    state = without_optimizer(method.init(jax.random.key(7), jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), z)))
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), z)
     parts = {"inputs": inputs, "weight": jnp.ones(method.size or 1) / (method.size or 1), "example": example}
     return uq.Posterior(method, state, likelihood, jax.random.key(3), **{**parts, **fields})
@@ -191,16 +189,11 @@ def test_bfloat16_and_cast_weights(tmp_path: Path) -> None:
     same_posterior(posterior, uq.load(tmp_path / "a.uq", model=narrow))
     # Weights cast after training, so that they differ from what the model makes.
     wide = nn.Dense(2, dtype=jnp.float32)
-    cast = [
-        jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wide.init(jax.random.key(i), x))
-        for i in range(2)
-    ]
+    cast = [jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wide.init(jax.random.key(i), x)) for i in range(2)]
     posterior = uq.posterior(wide, uq.likelihoods.Gaussian(), cast, x=x)
     posterior.save(tmp_path / "b.uq")
     same_posterior(posterior, uq.load(tmp_path / "b.uq", model=wide))
-    with pytest.raises(
-        uq.FileError, match=r"`variables/params/bias` has dtype float32 in the file, .* bfloat16"
-    ):
+    with pytest.raises(uq.FileError, match=r"`variables/params/bias` has dtype float32 in the file, .* bfloat16"):
         uq.load(tmp_path / "b.uq", model=narrow)
 
 
@@ -290,20 +283,14 @@ def test_another_network_is_refused_with_the_leaf(saved: Any) -> None:
 
     with pytest.raises(uq.FileError, match=r"`variables/params/layers_\d/bias` .* in the file"):
         uq.load(path, model=nn.Sequential([nn.Dense(6), nn.tanh]))
-    with pytest.raises(
-        uq.FileError, match=r"`variables/params/layers_3/bias` is missing in the file, .*\(3, 2\)"
-    ):
+    with pytest.raises(uq.FileError, match=r"`variables/params/layers_3/bias` is missing in the file, .*\(3, 2\)"):
         uq.load(path, model=nn.Sequential([nn.Dense(6), nn.tanh, nn.Dense(2), nn.Dense(2)]))
     with pytest.raises(uq.FileError, match=r"has dtype float32 in the file, but the model's is bfloat16"):
         uq.load(
             path,
-            model=nn.Sequential(
-                [nn.Dense(6, dtype=jnp.float32, param_dtype=jnp.bfloat16), nn.tanh, nn.Dense(2)]
-            ),
+            model=nn.Sequential([nn.Dense(6, dtype=jnp.float32, param_dtype=jnp.bfloat16), nn.tanh, nn.Dense(2)]),
         )
-    with pytest.raises(
-        uq.FileError, match=r"`variables/params/layers_2/bias` of shape \(3, 2\) is in the file, but"
-    ):
+    with pytest.raises(uq.FileError, match=r"`variables/params/layers_2/bias` of shape \(3, 2\) is in the file, but"):
         uq.load(path, model=nn.Sequential([nn.Dense(6)]))
     with pytest.raises(uq.FileError, match=r"cannot take inputs of shape .*'N', 3"):
         uq.load(path, model=(lambda key, x: {"w": x @ jnp.ones((4, 2))}, lambda p, x: x @ p["w"]))
@@ -313,15 +300,11 @@ def test_other_settings_are_refused(saved: Any) -> None:
     _, path, _ = saved
     with pytest.raises(uq.InputError, match=r"`load` needs model="):
         uq.load(path)
-    with pytest.raises(
-        uq.InputError, match=r"saved with the likelihood Gaussian\(.*, but Bernoulli\(\) was passed"
-    ):
+    with pytest.raises(uq.InputError, match=r"saved with the likelihood Gaussian\(.*, but Bernoulli\(\) was passed"):
         uq.load(path, model=mlp(), likelihood=uq.likelihoods.Bernoulli())
     one = uq.methods.map_estimate(mlp(), uq.likelihoods.Gaussian())
     assert uq.load(path, method=one).size == 3
-    with pytest.raises(
-        uq.FileError, match=r"`variables/params/layers_0/bias` has shape \(3, 6\) in the file"
-    ):
+    with pytest.raises(uq.FileError, match=r"`variables/params/layers_0/bias` has shape \(3, 6\) in the file"):
         uq.load(path, method=uq.ensemble(one, 2))
 
 
@@ -398,9 +381,7 @@ def test_a_missing_file_and_a_newer_format(saved: Any, tmp_path: Path) -> None:
 def test_what_could_not_be_loaded_is_not_saved(saved: Any, tmp_path: Path) -> None:
     posterior, _, _ = saved
     wrong = replace(posterior, state=jax.tree.map(lambda leaf: leaf[:2], posterior.state))
-    with pytest.raises(
-        uq.FileError, match=r"has shape \(2, 6\) in this posterior, but the model's is \(3, 6\)"
-    ):
+    with pytest.raises(uq.FileError, match=r"has shape \(2, 6\) in this posterior, but the model's is \(3, 6\)"):
         wrong.save(tmp_path / "a.uq")
     odd = replace(posterior, state=jax.tree.map(lambda leaf: leaf.astype(jnp.int4), posterior.state))
     with pytest.raises(uq.FileError, match=r"has dtype int4, which the file format has no name for"):
@@ -421,9 +402,7 @@ def test_the_header_is_readable(saved: Any) -> None:
     assert method["name"] == "map_estimate" and method["size"] == 3
     assert method["likelihood"] == {"name": "Gaussian", "fields": {"num_outputs": 1, "min_scale": 1e-3}}
     target = json.loads(said["likelihood"])
-    assert target["loc"] == float(posterior.likelihood.loc) and target["scale"] == float(
-        posterior.likelihood.scale
-    )
+    assert target["loc"] == float(posterior.likelihood.loc) and target["scale"] == float(posterior.likelihood.scale)
     kernel = header["variables/params/layers_0/kernel"]
     assert kernel["dtype"] == "F32" and kernel["shape"] == [3, 3, 6]
     data = path.read_bytes()[8 + int.from_bytes(path.read_bytes()[:8], "little") :]

@@ -137,9 +137,7 @@ def test_a_change_of_units_is_exact(num_outputs: int) -> None:
     np.testing.assert_allclose(np.sqrt(law.variance).reshape(6, -1), scale * spread, rtol=1e-4)
     assert (kind.task, kind.width, kind.free) == (base.task, base.width, base.free)
     # Under jit the constants are traced, and the values agree.
-    again = jax.jit(lambda kind, outputs, y: kind.log_prob(outputs, y))(
-        kind, outputs, jnp.asarray(y, jnp.float32)
-    )
+    again = jax.jit(lambda kind, outputs, y: kind.log_prob(outputs, y))(kind, outputs, jnp.asarray(y, jnp.float32))
     np.testing.assert_allclose(again, want, rtol=2e-2, atol=2e-2)
 
 

@@ -30,9 +30,7 @@ def test_batched_init_is_vmapped_init(net: nn.Module) -> None:
     got = uq.batched_init(net, keys, x, 5)
     same(got.params, want)
     assert got.state == {}
-    for leaf, one in zip(
-        jax.tree.leaves(got.params), jax.tree.leaves(net.init(keys[2], x)["params"]), strict=True
-    ):
+    for leaf, one in zip(jax.tree.leaves(got.params), jax.tree.leaves(net.init(keys[2], x)["params"]), strict=True):
         assert np.array_equal(leaf[2], one)
 
 
@@ -67,14 +65,10 @@ def test_old_and_new_keys_and_seeds_agree() -> None:
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "old"])
 def test_keys_that_would_fail_in_silence(make: Any) -> None:
     x = jnp.ones((1, 3))
-    with pytest.raises(
-        uq.InputError, match=r"Expected one key, or 4 keys \(one a member\), but got keys of shape"
-    ):
+    with pytest.raises(uq.InputError, match=r"Expected one key, or 4 keys \(one a member\), but got keys of shape"):
         uq.batched_init(mlp(), jax.random.split(make(0), 3), x, 4)
     keys = jax.random.split(make(0), 4)
-    with pytest.raises(
-        uq.InputError, match=r"Keys 1 and 3 are the same, so those members would be the same netw"
-    ):
+    with pytest.raises(uq.InputError, match=r"Keys 1 and 3 are the same, so those members would be the same netw"):
         uq.batched_init(mlp(), keys[jnp.array([0, 1, 2, 1])], x, 4)
 
 
@@ -173,13 +167,9 @@ def test_stack_and_concatenate() -> None:
         uq.stack([])
     with pytest.raises(uq.InputError, match=r"`concatenate` expected at least one ensemble"):
         uq.concatenate([])
-    with pytest.raises(
-        uq.InputError, match=r"Network 1 differs from network 0 at `w`: \(2,\) against \(3,\)"
-    ):
+    with pytest.raises(uq.InputError, match=r"Network 1 differs from network 0 at `w`: \(2,\) against \(3,\)"):
         uq.stack([parts[0], {"w": jnp.ones(2), "b": jnp.ones(())}])
-    with pytest.raises(
-        uq.InputError, match=r"Ensemble 1 differs from ensemble 0 at `c`: \(\) against no such leaf"
-    ):
+    with pytest.raises(uq.InputError, match=r"Ensemble 1 differs from ensemble 0 at `c`: \(\) against no such leaf"):
         uq.concatenate([TREE, {**TREE, "c": jnp.ones(4)}])
 
 
@@ -195,18 +185,14 @@ def test_concatenated_members_share_out_their_weight() -> None:
     assert both.origin.tolist() == [0, 1, 1, 3]
     same(both.variables.params, TREE)
     keyed = one._replace(key=jax.random.split(jax.random.key(0), 1))
-    with pytest.raises(
-        uq.InputError, match="cannot join members with their own randomness and members without"
-    ):
+    with pytest.raises(uq.InputError, match="cannot join members with their own randomness and members without"):
         uq.concatenate([keyed, three])
     with pytest.raises(uq.InputError, match="cannot join members that share a common part"):
         uq.concatenate([one._replace(shared={"t": jnp.ones(1)}), three])
 
 
 def test_unequal_leading_axes_are_named() -> None:
-    with pytest.raises(
-        uq.InputError, match=r"`a` has 4 and `b` has 5\. Did you concatenate .* Use `uq.stack`"
-    ):
+    with pytest.raises(uq.InputError, match=r"`a` has 4 and `b` has 5\. Did you concatenate .* Use `uq.stack`"):
         uq.num_members({"a": jnp.ones((4, 2)), "b": jnp.ones((5, 2))})
     with pytest.raises(uq.InputError, match=r"lead with the member axis, but `a` is a scalar"):
         uq.num_members({"a": jnp.ones(())})
@@ -220,7 +206,5 @@ def test_best() -> None:
     assert jax.jit(uq.best)(TREE, jnp.array([3.0, 1.0, 2.0, jnp.nan]))["b"] == 10
     with pytest.raises(uq.InputError, match=r"one score for each of the 4 members, but got shape \(3,\)"):
         uq.best(TREE, [1.0, 2.0, 3.0])
-    with pytest.raises(
-        uq.InputError, match="at least one finite score, but every member's is NaN or infinite"
-    ):
+    with pytest.raises(uq.InputError, match="at least one finite score, but every member's is NaN or infinite"):
         uq.best(TREE, [jnp.nan] * 4)

@@ -60,9 +60,7 @@ def network(request: Any) -> tuple[uq.Model, uq.Variables]:
 
 
 def equal_trees(a: Any, b: Any) -> bool:
-    return all(
-        np.array_equal(one, two) for one, two in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+    return all(np.array_equal(one, two) for one, two in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 def test_randomness_exactly_when_a_key_is_given(network: Any) -> None:
@@ -104,9 +102,7 @@ def test_rows_are_independent_at_prediction(network: Any) -> None:
     model, variables = network
     whole = model.apply(variables, X)[0]
     for i in (0, 5, 11):
-        np.testing.assert_allclose(
-            model.apply(variables, X[i : i + 1])[0], whole[i : i + 1], rtol=1e-5, atol=1e-6
-        )
+        np.testing.assert_allclose(model.apply(variables, X[i : i + 1])[0], whole[i : i + 1], rtol=1e-5, atol=1e-6)
 
 
 def test_the_model_runs_under_jit_vmap_and_grad(network: Any) -> None:
@@ -129,9 +125,7 @@ def test_a_module_that_sets_its_own_switches_obeys_ours() -> None:
 
     model = uq.as_model(Fixed())
     variables = model.init(jax.random.key(0), X)
-    assert not np.array_equal(
-        model.apply(variables, X, key=jax.random.key(1))[0], model.apply(variables, X)[0]
-    )
+    assert not np.array_equal(model.apply(variables, X, key=jax.random.key(1))[0], model.apply(variables, X)[0])
     assert not equal_trees(model.apply(variables, X, train=True)[1], variables.state)
 
 
@@ -159,9 +153,7 @@ def test_flags_may_be_given() -> None:
         uq.InputError, match=r"Odd.__call__ requires `mode`, which `uq` does not know. Say what to pass"
     ):
         uq.as_model(Odd())
-    model = uq.from_linen(
-        Odd(), flags=lambda *, train, stochastic: {"mode": "train" if stochastic else "test"}
-    )
+    model = uq.from_linen(Odd(), flags=lambda *, train, stochastic: {"mode": "train" if stochastic else "test"})
     variables = model.init(jax.random.key(0), X)
     assert model.apply(variables, X)[0].shape == (12, 2)
 
@@ -189,9 +181,7 @@ def test_what_is_not_a_network() -> None:
     from flax import nnx
 
     net = nnx_net()
-    with pytest.raises(
-        uq.InputError, match=r"Expected a constructor, but got a Net .* Pass `lambda rngs: Net\("
-    ):
+    with pytest.raises(uq.InputError, match=r"Expected a constructor, but got a Net .* Pass `lambda rngs: Net\("):
         uq.as_model(net(nnx.Rngs(0)))
     with pytest.raises(uq.InputError, match=r"`as_model` expected a linen module, .* but got a str"):
         uq.as_model("net")

@@ -27,9 +27,7 @@ def test_log_prior_sums_over_the_tree() -> None:
     np.testing.assert_allclose(log_prior(mixed, MEAN), want, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "prior", [None, dist.Normal(0.0, 1.0), dist.Normal(2.0, 3.0)], ids=["none", "unit", "shifted"]
-)
+@pytest.mark.parametrize("prior", [None, dist.Normal(0.0, 1.0), dist.Normal(2.0, 3.0)], ids=["none", "unit", "shifted"])
 def test_normal_divergence_is_numpyros(prior: Any) -> None:
     known = dist.Normal(0.0, 1.0) if prior is None else prior
     want = sum(float(dist.kl_divergence(dist.Normal(MEAN[name], SCALE[name]), known).sum()) for name in MEAN)
@@ -48,9 +46,7 @@ def test_laplace_divergence_is_its_integral(mean: float, scale: float, loc: floa
         points=[loc],
         limit=200,
     )[0]
-    np.testing.assert_allclose(
-        kl_normal_laplace(jnp.float32(mean), jnp.float32(scale), loc, 1.7), want, rtol=1e-4
-    )
+    np.testing.assert_allclose(kl_normal_laplace(jnp.float32(mean), jnp.float32(scale), loc, 1.7), want, rtol=1e-4)
 
 
 def test_divergence_vanishes_at_the_prior_alone() -> None:
@@ -81,9 +77,7 @@ def test_without_a_closed_form_it_is_estimated() -> None:
 
 
 def test_what_is_not_a_prior() -> None:
-    with pytest.raises(
-        uq.InputError, match=r"expected numpyro distributions, such as numpyro.distributions.Normal"
-    ):
+    with pytest.raises(uq.InputError, match=r"expected numpyro distributions, such as numpyro.distributions.Normal"):
         log_prior({"a": 1.0, "b": dist.Normal(0.0, 1.0)}, MEAN)
     with pytest.raises(uq.InputError, match="The prior is not a prefix of the parameters"):
         log_prior({"c": dist.Normal(0.0, 1.0)}, MEAN)

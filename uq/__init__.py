@@ -7,6 +7,7 @@ Importing changes nothing: no backend starts, no configuration is touched, and s
 they are first needed.
 """
 
+from . import data as data
 from . import execution as execution
 from . import laws as laws
 from . import likelihoods as likelihoods
@@ -14,6 +15,7 @@ from . import losses as losses
 from . import methods as methods
 from . import metrics as metrics
 from . import optimizers as optimizers
+from . import plot as plot
 from ._checks import InputError as InputError
 from ._checks import UQWarning as UQWarning
 from ._version import __version__ as __version__

@@ -83,6 +83,8 @@ def leading_size(name: str, tree: Any) -> int:
 
 def check_inputs(x: Any, *, name: str = "x") -> Any:
     """`x` as arrays: every leaf numeric, finite, with the same number of examples."""
+    if isinstance(x, list | tuple) and x and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x)):
+        x = _as_numeric(name, x)  # nested lists of numbers are one array
     x = jax.tree.map(lambda leaf: _as_numeric(name, leaf), x)
     size = leading_size(name, x)
     if size == 0:

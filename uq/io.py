@@ -180,9 +180,7 @@ def _describe(posterior: Posterior) -> tuple[dict[str, np.ndarray], dict[str, An
             "mapping": mapping,
             "likelihood": _describe_likelihood(method.likelihood),
         },
-        "likelihood": None
-        if posterior.likelihood is method.likelihood
-        else _describe_likelihood(posterior.likelihood),
+        "likelihood": None if posterior.likelihood is method.likelihood else _describe_likelihood(posterior.likelihood),
         "example": _describe_example(posterior.example),
         "key_impl": str(jax.random.key_impl(key)),
         "history": None
@@ -324,9 +322,7 @@ def _example(said: Any, x: PyTree) -> PyTree:
     """Shape and dtype of one example: what the file says, or else those of `x`."""
     if said is None:
         if x is None:
-            raise InputError(
-                "The file does not say what inputs look like (it was saved without them): pass x=…."
-            )
+            raise InputError("The file does not say what inputs look like (it was saved without them): pass x=….")
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), check_inputs(x))
     if "dict" in said:
         return {name: _example(part, None) for name, part in said["dict"].items()}
@@ -415,9 +411,7 @@ def _header(path: Path, content: memoryview) -> tuple[dict[str, Any], int]:
     if len(content) < 10 or bytes(content[8:9]) != b"{":
         raise FileError(f"{foreign}.")
     if length > len(content) - 8:
-        raise FileError(
-            f"{str(path)!r} is cut short, or its beginning is damaged: the header does not fit in it."
-        )
+        raise FileError(f"{str(path)!r} is cut short, or its beginning is damaged: the header does not fit in it.")
     try:
         header = json.loads(bytes(content[8 : 8 + length]))
         known = {"format", "sha256", "sha256_of_arrays", "format_version"} <= set(header["__metadata__"])

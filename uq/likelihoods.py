@@ -285,6 +285,7 @@ def attach(model: Model, likelihood: Likelihood) -> Model:
         inner = Variables(variables.params["network"], variables.state)
         outputs, state = model.apply(inner, x, key=key, train=train)
         outputs = columns(outputs, likelihood)
+        check_width(likelihood, outputs.shape, outputs.shape[0] if outputs.ndim else 0)
         extra = variables.params["likelihood"].astype(outputs.dtype)
         return jnp.concatenate([outputs, jnp.broadcast_to(extra, (*outputs.shape[:-1], extra.size))], -1), state
 

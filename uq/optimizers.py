@@ -16,6 +16,8 @@ from ._typing import Array, PyTree
 
 
 class OneCycleState(NamedTuple):
+    """What `one_cycle` carries: the moments of the gradient."""
+
     count: Array  # type: ignore[assignment]
     """Updates done, (), int32; corrects the bias of the moments."""
     mean: PyTree

@@ -11,8 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._cache import ProgramCache, fingerprint
 from ._checks import InputError, check_count, check_inputs, check_width_of_inputs
+from ._tree import tree_size
 from ._typing import Array, ArrayLike, Key, PyTree
+from .execution import run_once
 from .likelihoods import Likelihood
 from .members import Members, as_key, num_members, stack
 from .method import Method, ensemble
@@ -22,6 +25,8 @@ from .predict import predict
 from .predictive import Predictive
 from .standardize import Scaling
 from .wrap import standardized
+
+_PROGRAMS = ProgramCache()
 
 
 class History(NamedTuple):
@@ -88,7 +93,15 @@ class Posterior:
         """`num` networks from each member (the method's own number by default), member-major, with weights."""
         num = self.method.num_draws if num is None else check_count("num", num)
         key = jax.random.fold_in(self.key, 1) if key is None else as_key(key)
-        members = self.method.sample(key, self.state, num)
+        method = self.method
+        program = _PROGRAMS.get(
+            (fingerprint(method), num),
+            lambda: jax.jit(
+                lambda key, state: method.sample(key, state, num),
+                compiler_options=run_once(num * tree_size(self.state)),
+            ),
+        )
+        members = program(key, self.state)
         weight = jnp.full(self.size, 1 / self.size) if self.weight is None else self.weight
         origin = jnp.repeat(jnp.arange(self.size), num)
         return members._replace(weight=jnp.repeat(weight / num, num), origin=origin)

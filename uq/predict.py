@@ -13,7 +13,7 @@ from ._cache import ProgramCache, fingerprint
 from ._checks import InputError, check_count, check_inputs, leading_size
 from ._tree import tree_take
 from ._typing import Array, PyTree
-from .likelihoods import Likelihood, check_width, columns
+from .likelihoods import Likelihood, check_width
 from .members import Members, num_members
 from .model import Model, as_model
 from .predictive import Predictive
@@ -71,11 +71,9 @@ def predict(
             columns_of(program(_chunk(members, first, member_size), part), likelihood)[: size - first, :taken]
             for first in range(0, size, member_size)
         ]
-        rows.append(chunks[0] if len(chunks) == 1 else jnp.concatenate(chunks))
-    if len(rows) > 1:  # gathered on the host: the device never holds two copies
-        outputs = jnp.asarray(np.concatenate([np.asarray(part) for part in rows], axis=1))
-    else:
-        outputs = rows[0]
+        part = chunks[0] if len(chunks) == 1 else jnp.concatenate(chunks)
+        rows.append(part if taken == num_rows else np.asarray(part))  # several parts are gathered on the host
+    outputs = rows[0] if len(rows) == 1 else jnp.asarray(np.concatenate(rows, axis=1))
     weight = jnp.full(size, 1 / size, outputs.dtype) if members.weight is None else members.weight
     return Predictive(outputs, likelihood, weight)
 
@@ -126,6 +124,8 @@ def check_outputs(model: Model, likelihood: Likelihood, members: Members, x: PyT
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), members.variables)
     try:
         outputs = jax.eval_shape(lambda v: model.apply(v, jax.tree.map(jnp.asarray, x))[0], one)
+    except InputError:
+        raise
     except Exception as error:
         shapes = jax.tree.map(np.shape, x)
         raise InputError(
@@ -133,8 +133,8 @@ def check_outputs(model: Model, likelihood: Likelihood, members: Members, x: PyT
             f"{_first_line(error)}"
         ) from error
     if likelihood.width is not None and likelihood.free:
-        return  # attached columns are there already; the width was checked when they were attached
-    check_width(likelihood, columns(outputs, likelihood).shape, leading_size("x", x))
+        return  # the shared parameters are among the outputs, and `attach` checks the others
+    check_width(likelihood, outputs.shape, leading_size("x", x))
 
 
 def _first_line(error: Exception) -> str:

@@ -23,6 +23,8 @@ from .members import as_key
 
 
 class Interval(NamedTuple):
+    """Ends of a central interval; unpacks as `lower, upper`."""
+
     lower: Array
     """Lower ends, `(N,)` or `(N, D)`, in the units of the target."""
     upper: Array

@@ -28,9 +28,10 @@ from ._checks import (
     leading_size,
 )
 from ._training import Data, Run, Stretch, start_run, training_program, without_optimizer
+from ._tree import tree_size
 from ._typing import ArrayLike, Key, PyTree
-from .execution import Mapping, vmapped
-from .likelihoods import Transformed, check_width, columns, transformed
+from .execution import run_once, vmapped
+from .likelihoods import Transformed, check_width, transformed
 from .members import as_key, member_keys, num_members
 from .method import Method, set_hyperparams
 from .model import Variables
@@ -118,8 +119,9 @@ def fit(
     key = as_key(key)
     x, y, weight, held = _check_data(method, data, weight, validation)
     num_rows = len(y) - len(held[1]) if held else len(y)
-    inputs, x = _standardize_inputs(x, num_rows, standardize_inputs, start)
-    likelihood, y = _standardize_targets(method, y, num_rows, standardize_targets, start)
+    counted = np.flatnonzero(weight[:num_rows] > 0)
+    inputs, x = _standardize_inputs(x, counted, standardize_inputs, start)
+    likelihood, y = _standardize_targets(method, y, counted, standardize_targets, start)
     single, size = method.member or method, method.size or 1
     rows = _choose_rows(method, validation, held, num_rows, size, holdout.key_words(key))
     check_count("batch_size", batch_size)
@@ -184,7 +186,9 @@ def _check_data(method: Method, data: Any, weight: Any, validation: Any) -> tupl
         raise InputError("Training expected at least two examples, but `x` has one row.")
     weight = np.ones(num_rows) if weight is None else np.asarray(weight, np.float64)
     if weight.shape != (num_rows,):
-        raise InputError(f"`weight` expected one number for each of the {num_rows} examples, but has shape {weight.shape}.")
+        raise InputError(
+            f"`weight` expected one number for each of the {num_rows} examples, but has shape {weight.shape}."
+        )
     check_finite("weight", weight)
     if (weight < 0).any() or weight.sum() == 0:
         raise InputError("`weight` expected non-negative numbers that are not all zero.")
@@ -201,11 +205,13 @@ def _check_data(method: Method, data: Any, weight: Any, validation: Any) -> tupl
     return x, y, np.concatenate([weight, np.ones(num_held)]), (held_x, held_y)
 
 
-def _standardize_inputs(x: PyTree, num_rows: int, wanted: bool | None, start: PyTree) -> tuple[Scaling | None, PyTree]:
-    """Statistics are of the first `num_rows` rows: a validation set does not enter them."""
+def _standardize_inputs(
+    x: PyTree, counted: np.ndarray, wanted: bool | None, start: PyTree
+) -> tuple[Scaling | None, PyTree]:
+    """Statistics are of the rows `counted`: a validation set and rows of weight 0 do not enter them."""
     if wanted is False or (wanted is None and start is not None):
         return None, x
-    scaling = input_scaling(jax.tree.map(lambda leaf: leaf[:num_rows], x))
+    scaling = input_scaling(jax.tree.map(lambda leaf: leaf[counted], x))
     if scaling is None:
         if wanted:
             raise InputError("`standardize_inputs` needs `x` to be one floating array of shape (N, d).")
@@ -214,14 +220,14 @@ def _standardize_inputs(x: PyTree, num_rows: int, wanted: bool | None, start: Py
 
 
 def _standardize_targets(
-    method: Method, y: Any, num_rows: int, wanted: bool | None, start: PyTree
+    method: Method, y: Any, counted: np.ndarray, wanted: bool | None, start: PyTree
 ) -> tuple[Any, Any]:
     likelihood = method.likelihood
     if likelihood.task != "regression" or wanted is False or (wanted is None and start is not None):
         return likelihood, y
     if isinstance(likelihood, Transformed):
         return likelihood, y
-    scaling = scaling_of(y[:num_rows])
+    scaling = scaling_of(np.asarray(y)[counted])
     return transformed(likelihood, scaling.mean, scaling.scale), scaling.apply(y)
 
 
@@ -289,7 +295,7 @@ def _check_network(method: Method, likelihood: Any, example: PyTree) -> None:
     if not hasattr(outputs, "shape"):
         raise InputError(f"The network expected to return one array, but returns a {type(outputs).__name__}.")
     if not likelihood.free:  # `attach` has checked the others
-        check_width(likelihood, columns(outputs, likelihood).shape, 1)
+        check_width(likelihood, outputs.shape, 1)
 
 
 # Programs
@@ -330,20 +336,19 @@ def _prepare(
     begin_key = (base, "begin", _shapes(begin_args))
     train_key = (base, "train", _shapes((arrays, index, keys)), str(jax.random.key_impl(key)), _shapes(swept))
 
-    def compile_begin() -> Any:
-        return _PROGRAMS.get(begin_key, lambda: jax.jit(begin).lower(*begin_args).compile())
-
     def compile_train(run: Any) -> Any:
         program = training_program(single, mapping, str(jax.random.key_impl(key)))
         stretch = Stretch(scalar, scalar, scalar, scalar)
         return jax.jit(program).lower(run, arrays, index, keys, stretch).compile()
 
     if begin_key in _PROGRAMS and train_key in _PROGRAMS:
-        train = _PROGRAMS.get(train_key, dict)
-        return compile_begin()(*begin_args), train, 0.0
-    shape = jax.eval_shape(begin, *begin_args)
+        return _PROGRAMS.get(begin_key, dict)(*begin_args), _PROGRAMS.get(train_key, dict), 0.0
+    # Traced on this thread: settings such as `jax.enable_x64()` are the thread's own.
+    traced = jax.jit(begin).lower(*begin_args)
+    shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(compile_begin)
+        options = run_once(tree_size(shape.state))
+        first = pool.submit(lambda: _PROGRAMS.get(begin_key, lambda: traced.compile(compiler_options=options)))
         train = _PROGRAMS.get(train_key, lambda: compile_train(shape))
         run = first.result()(*begin_args)
     return run, train, time.perf_counter() - began

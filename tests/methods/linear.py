@@ -50,7 +50,5 @@ def fitted(factory: Any, *, steps: int = 2500, **settings: Any) -> Any:
 
     state = method.init(jax.random.key(0), x)
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam mixes dtypes
-        _, path = jax.jit(lambda s, k: jax.lax.scan(step, s, k))(
-            state, jax.random.split(jax.random.key(1), steps)
-        )
+        _, path = jax.jit(lambda s, k: jax.lax.scan(step, s, k))(state, jax.random.split(jax.random.key(1), steps))
     return method, jax.tree.map(lambda leaf: leaf[-steps // 5 :].mean(0), path)

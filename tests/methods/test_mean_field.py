@@ -88,18 +88,14 @@ def test_the_objective_is_the_bound(name: str) -> None:
             temperature=temperature,
         )
         state = method.init(jax.random.key(0), x)
-        values[temperature] = float(
-            method.update(jax.random.key(1), state, uq.Batch(x, y, None, 40.0))[1].loss
-        )
+        values[temperature] = float(method.update(jax.random.key(1), state, uq.Batch(x, y, None, 40.0))[1].loss)
     if name == "mean_field":
         covariance = np.diag(np.full(3, 0.16))
     else:
         factor = np.asarray(state.factor, np.float64)
         covariance = np.diag(np.asarray(jax.nn.softplus(state.raw), np.float64) ** 2) + factor @ factor.T
     gap = np.ones(3) - 2
-    want = 0.5 * (
-        np.trace(covariance) / 9 + gap @ gap / 9 - 3 + 3 * np.log(9) - np.linalg.slogdet(covariance)[1]
-    )
+    want = 0.5 * (np.trace(covariance) / 9 + gap @ gap / 9 - 3 + 3 * np.log(9) - np.linalg.slogdet(covariance)[1])
     np.testing.assert_allclose(values[1.0] - values[0.0], want / 40, rtol=1e-3)
     np.testing.assert_allclose(values[0.5] - values[0.0], want / 80, rtol=1e-3)
 
@@ -125,9 +121,7 @@ def test_settings_that_are_none(name: str) -> None:
     factory = getattr(uq.methods, name)
     with pytest.raises(uq.InputError, match=r"`init_scale` expected a positive number, but it is 0"):
         factory(nn.Dense(2), uq.likelihoods.Gaussian(), init_scale=0.0)
-    with pytest.raises(
-        uq.InputError, match=r"`num_samples` expected a whole number of at least 1, but it is 0"
-    ):
+    with pytest.raises(uq.InputError, match=r"`num_samples` expected a whole number of at least 1, but it is 0"):
         factory(nn.Dense(2), uq.likelihoods.Gaussian(), num_samples=0)
     with pytest.raises(uq.InputError, match=r"`rank` expected a whole number of at least 1, but it is 0"):
         uq.methods.low_rank(nn.Dense(2), uq.likelihoods.Gaussian(), rank=0)

@@ -66,6 +66,7 @@ def low_rank(
       >>> import flax.linen as nn, uq
       >>> uq.methods.low_rank(nn.Dense(2), uq.likelihoods.Gaussian(), rank=2).settings["rank"]
       2
+
     References:
       ong2018, section 3; swiatkowski2020. Checked against scipy.stats.multivariate_normal.
     """

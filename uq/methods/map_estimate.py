@@ -55,6 +55,7 @@ def map_estimate(
       >>> import flax.linen as nn, uq
       >>> uq.methods.map_estimate(nn.Dense(2), uq.likelihoods.Gaussian()).name
       'map_estimate'
+
     References:
       bishop2006, section 5.5; as a deep ensemble, lakshminarayanan2017.
     """

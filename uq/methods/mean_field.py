@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from .._typing import Array, Key, PyTree
 from ..likelihoods import Likelihood, attach
@@ -62,6 +63,7 @@ def mean_field(
     Example:
       >>> import flax.linen as nn, uq
       >>> mixture = uq.ensemble(uq.methods.mean_field(nn.Dense(2), uq.likelihoods.Gaussian()), 3)
+
     References:
       blundell2015, section 3.2; graves2011. Checked against Bayesian linear regression.
     """
@@ -118,11 +120,9 @@ def inverse_softplus(scale: float) -> float:
 
 def _draw(key: Key, mean: PyTree, scale: PyTree, num: int) -> PyTree:
     """`num` draws of the weights, leaves `(num, …)`."""
-    leaves, structure = jax.tree.flatten(mean)
-    noise = [
-        jax.random.normal(jax.random.fold_in(key, i), (num, *leaf.shape), leaf.dtype) for i, leaf in enumerate(leaves)
-    ]
-    return jax.tree.map(lambda m, s, e: m + s * e, mean, scale, jax.tree.unflatten(structure, noise))
+    flat, unravel = ravel_pytree(mean)  # one draw for all leaves: a generator compiles slowly
+    noise = jax.vmap(unravel)(jax.random.normal(key, (num, flat.size), flat.dtype))
+    return jax.tree.map(lambda m, s, e: m + s * e, mean, scale, noise)
 
 
 def _log_density(params: PyTree, mean: PyTree, scale: PyTree) -> Array:

@@ -37,6 +37,7 @@ def reliability(pred_or_probs: Any, y: ArrayLike, *, ax: Any = None, bins: int =
       InputError: as `uq.metrics.reliability_curve` and `uq.metrics.pit`.
     Example:
       >>> ax = reliability([0.9, 0.8, 0.3, 0.4], [1, 1, 0, 1], bins=5)  # doctest: +SKIP
+
     References:
       niculescu2005; for regressions kuleshov2018, section 3. Intervals: wilson1927.
     """
