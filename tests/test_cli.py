@@ -86,9 +86,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(words, sentence, tmp_path, ca
     assert re.search(sentence, error) and error.count("\n") == 1 and "Traceback" not in error
 
 
-@pytest.mark.parametrize(
-    ("module", "package"), [("sklearn.datasets", "scikit-learn"), ("matplotlib", "matplotlib")]
-)
+@pytest.mark.parametrize(("module", "package"), [("sklearn.datasets", "scikit-learn"), ("matplotlib", "matplotlib")])
 def test_a_missing_extra_is_one_sentence(module, package, tmp_path, monkeypatch, capsys):
     import importlib
 
@@ -163,10 +161,7 @@ def test_interrupting_keeps_what_is_finished(ran, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(run, "fit", fit)
     assert main([*SUITE, "--out", str(tmp_path), "--fresh"]) == 130
     caught = capsys.readouterr()
-    assert (
-        "1 of 2 cells are finished and kept" in caught.err
-        and "To continue: uq bench --data wine" in caught.err
-    )
+    assert "1 of 2 cells are finished and kept" in caught.err and "To continue: uq bench --data wine" in caught.err
     assert "--fresh" not in caught.err
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
     assert "1 of 2 cells are finished" in (tmp_path / "report.html").read_text()

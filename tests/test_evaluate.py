@@ -143,11 +143,11 @@ RESULTS = Table(
 def test_prints_in_a_terminal():
     assert str(RESULTS).splitlines() == [
         "First results",
-        "method         data set             nll ↓  accuracy ↑    seconds  parameters",
-        "────────────────────────────────────────────────────────────────────────────",
-        "deep_ensemble  wine <red>  0.9312 ± 0.012      0.9877      12.35    12345678",
-        "map            wine <red>          -12.50       1.000  1.234e-05           3",
-        "map            digits                   –         nan     123457           3",
+        "method         data set            nll ↓  accuracy ↑    seconds  parameters",
+        "───────────────────────────────────────────────────────────────────────────",
+        "deep_ensemble  wine <red>  0.931 ± 0.012      0.9877      12.35    12345678",
+        "map            wine <red>         -12.50       1.000  1.234e-05           3",
+        "map            digits                  –         nan     123457           3",
         "± is one standard error.",
     ]
     assert repr(RESULTS) == str(RESULTS)
@@ -192,7 +192,7 @@ def test_is_read_like_a_dictionary():
         (True, "yes"),
         (None, "–"),
         ("text", "text"),
-        ((1.0, 0.25), "1.000 ± 0.25"),
+        ((1.0, 0.25), "1.00 ± 0.25"),
     ],
 )
 def test_cells(cell, text):

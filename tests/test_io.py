@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import itertools
 import json
 import os
@@ -98,7 +99,7 @@ def rewrite(path: Path, to: Path, change: Any) -> None:
     header["__metadata__"]["sha256"] = "0" * 64
     text = json.dumps(header, separators=(",", ":")).encode()
     size = len(text).to_bytes(8, "little")
-    total = uq.io._sha256(size, text, content[8 + length :]).encode()
+    total = hashlib.sha256(size + text + content[8 + length :]).hexdigest().encode()
     to.write_bytes(size + text.replace(b"0" * 64, total, 1) + content[8 + length :])
 
 
@@ -423,8 +424,9 @@ def test_the_safetensors_package_reads_it(saved: Any) -> None:
     assert np.array_equal(arrays["variables/params/layers_2/kernel"], kernel)
 
 
-def test_no_code_is_ever_read() -> None:
-    tree = ast.parse(Path(uq.io.__file__).read_text())
+@pytest.mark.parametrize("file", ["io.py", "_archive.py"])
+def test_no_code_is_ever_read(file: str) -> None:
+    tree = ast.parse((Path(uq.__file__).parent / file).read_text())
     imported = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     called = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

@@ -48,9 +48,7 @@ def test_single_normal_matches_scipy(loc, scale):
     np.testing.assert_allclose(laws.sf(d, y), twin.sf(y64), rtol=3e-5, atol=1e-37)
     np.testing.assert_allclose(laws.log_cdf(d, y), twin.logcdf(y64), rtol=3e-5, atol=1e-37)
     levels = np.float32([1e-5, 0.1, 0.5, 0.9])
-    np.testing.assert_allclose(
-        laws.icdf(d, levels), twin.ppf(levels.astype(np.float64)), rtol=1e-5, atol=1e-4 * scale
-    )
+    np.testing.assert_allclose(laws.icdf(d, levels), twin.ppf(levels.astype(np.float64)), rtol=1e-5, atol=1e-4 * scale)
     closed = scale * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
     tolerance = 2e-6 * abs(loc) + 1e-5 * scale
     np.testing.assert_allclose(laws.crps(d, y), closed, rtol=1e-5, atol=tolerance)
@@ -63,9 +61,7 @@ def test_mixture_density_and_distribution_function(name):
     for y in outcomes(exact):
         got = laws.mixture_log_prob(d.log_prob(jnp.float32(y)), weight)
         np.testing.assert_allclose(got, exact.log_pdf(y), rtol=2e-5, atol=2e-5)
-        np.testing.assert_allclose(
-            laws.mixture_cdf(d, weight, jnp.float32(y)), exact.cdf(y), rtol=2e-5, atol=1e-37
-        )
+        np.testing.assert_allclose(laws.mixture_cdf(d, weight, jnp.float32(y)), exact.cdf(y), rtol=2e-5, atol=1e-37)
 
 
 @pytest.mark.parametrize("name", MIXTURES)
@@ -122,9 +118,9 @@ def test_variance_is_two_pass():
 def test_gradients_of_quantiles(name, level):
     d, weight, exact = arrays(name)
     level = float(np.float32(level))
-    slope_loc, slope_scale = jax.grad(
-        lambda m, s: laws.mixture_icdf(dist.Normal(m, s), weight, level), (0, 1)
-    )(d.loc, d.scale)
+    slope_loc, slope_scale = jax.grad(lambda m, s: laws.mixture_icdf(dist.Normal(m, s), weight, level), (0, 1))(
+        d.loc, d.scale
+    )
     for i in range(len(exact.locs)):
         step = 1e-5 * exact.scales[i]
         for got, field in ((slope_loc[i], "locs"), (slope_scale[i], "scales")):

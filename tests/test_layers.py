@@ -73,9 +73,7 @@ def test_metrics_see_predictions_alone(parts, path):
         assert top(name) not in {*TRAINING, *SHELL}, f"{path.name} imports {name}"
 
 
-@pytest.mark.parametrize(
-    "parts, path", [f for f in FILES if f[0][0] not in (*SHELL, "__init__")], ids=lambda v: str(v)
-)
+@pytest.mark.parametrize("parts, path", [f for f in FILES if f[0][0] not in (*SHELL, "__init__")], ids=lambda v: str(v))
 def test_nothing_in_the_core_imports_the_shell(parts, path):
     for name in imported(path, parts):
         assert top(name) not in SHELL, f"{path.relative_to(ROOT)} imports {name}"

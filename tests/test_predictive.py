@@ -29,9 +29,7 @@ def regression(loc, scale, *, seed=0, shared=False):
     ]
     outputs[1] = np.nan
     base = uq.likelihoods.HomoscedasticGaussian() if shared else uq.likelihoods.Gaussian()
-    return uq.Predictive(
-        jnp.asarray(outputs), uq.likelihoods.transformed(base, loc, scale), jnp.asarray(WEIGHT)
-    ), exact
+    return uq.Predictive(jnp.asarray(outputs), uq.likelihoods.transformed(base, loc, scale), jnp.asarray(WEIGHT)), exact
 
 
 def near(got, want, loc, scale, *, power=1, tolerance=2e-5):
@@ -109,9 +107,7 @@ def test_residual_keeps_its_digits(case):
 def test_differential_entropy(case):
     pred, exact, _, _ = case
     np.testing.assert_allclose(pred.entropy, [m.entropy() for m in exact], rtol=1e-5, atol=2e-5)
-    members = [
-        sum(w * stats.norm.entropy(0, s) for w, s in zip(m.weights, m.scales, strict=True)) for m in exact
-    ]
+    members = [sum(w * stats.norm.entropy(0, s) for w, s in zip(m.weights, m.scales, strict=True)) for m in exact]
     np.testing.assert_allclose(pred.expected_entropy, members, rtol=1e-5, atol=2e-5)
     want = [m.entropy() - e for m, e in zip(exact, members, strict=True)]
     np.testing.assert_allclose(pred.mutual_information, want, atol=3e-5)
@@ -132,9 +128,7 @@ def test_single_component_is_scipy_normal(case):
     outputs = np.random.default_rng(1).normal(size=(1, 5, 2)).astype(np.float32)
     likelihood = uq.likelihoods.transformed(uq.likelihoods.Gaussian(), loc, scale)
     pred = uq.Predictive(jnp.asarray(outputs), likelihood)
-    twin = stats.norm(
-        loc + scale * outputs[0, :, 0].astype(np.float64), scale * (softplus(outputs[0, :, 1]) + 1e-3)
-    )
+    twin = stats.norm(loc + scale * outputs[0, :, 0].astype(np.float64), scale * (softplus(outputs[0, :, 1]) + 1e-3))
     y = twin.mean() + np.array([-15, -1, 0, 0.3, 15]) * scale
     np.testing.assert_allclose(pred.log_prob(y), twin.logpdf(y), rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(pred.cdf(y), twin.cdf(y), rtol=5e-5, atol=1e-37)
@@ -174,9 +168,7 @@ def test_several_outputs():
     for n in range(4):
         for d in range(2):
             exact = Mixture(means[:, n, d], scales[:, n, d], weight)
-            np.testing.assert_allclose(
-                pred.crps(y)[n, d], exact.crps(y[n, d]), rtol=2e-5, atol=1e-6 * scale[d]
-            )
+            np.testing.assert_allclose(pred.crps(y)[n, d], exact.crps(y[n, d]), rtol=2e-5, atol=1e-6 * scale[d])
             np.testing.assert_allclose(pred.cdf(y)[n, d], exact.cdf(y[n, d]), rtol=2e-5)
             near(pred.quantile(0.3)[n, d], exact.quantile(0.3), loc[d], scale[d])
     assert pred.quantile(jnp.array([0.1, 0.5, 0.9])).shape == (3, 4, 2)
@@ -294,9 +286,7 @@ def test_is_a_pytree_under_jit(case):
     # Inside a program y and the shift are float32: what the grid of the units allows.
     tolerance = 1e-4 + 2e-7 * abs(loc) / scale * 10
     for function in (lambda p, y: p.log_prob(y), lambda p, y: p.cdf(y), lambda p, y: p.crps(y) / scale):
-        np.testing.assert_allclose(
-            jax.jit(function)(pred, y), function(pred, y), rtol=tolerance, atol=tolerance
-        )
+        np.testing.assert_allclose(jax.jit(function)(pred, y), function(pred, y), rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(jax.jit(lambda p: p.variance)(pred), pred.variance, rtol=1e-5)
     np.testing.assert_allclose(jax.jit(lambda p: p.width(0.9))(pred), pred.width(0.9), rtol=1e-5)
     jitted = jax.jit(lambda p: p.interval(0.9))(pred)

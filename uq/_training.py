@@ -31,6 +31,8 @@ class Run(NamedTuple):
     """Members still training, `(K,)`, bool."""
     finite: Array
     """Members that never met a non-finite loss or gradient, `(K,)`, bool."""
+    unscored: Array
+    """Members whose left-out rows were scored, but never with a finite loss, `(K,)`, bool."""
     epoch_loss: Array
     """Sum of the losses of the epoch under way, `(K,)`."""
     before: PyTree
@@ -81,6 +83,7 @@ def start_run(state: PyTree, size: int, *, keep_best: bool) -> Run:
         best_epoch=jnp.full(size, -1, jnp.int32),
         active=jnp.ones(size, bool),
         finite=jnp.ones(size, bool),
+        unscored=jnp.zeros(size, bool),
         epoch_loss=jnp.zeros(size),
         before=state,
     )
@@ -142,13 +145,12 @@ def training_program(
                 best_loss=jnp.where(better, held, run.best_loss),
                 best_epoch=jnp.where(better, epoch.astype(jnp.int32), run.best_epoch),
             )
+            run = run._replace(unscored=run.best_epoch < 0)
             waited = epoch - jnp.maximum(run.best_epoch, 0)
             run = run._replace(active=keep & (waited < data.patience))
         return run._replace(epoch_loss=jnp.zeros_like(run.epoch_loss)), losses, held
 
-    def program(
-        run: Run, data: Data, index: Array, keys: Array, stretch: Stretch
-    ) -> tuple[Run, Array, Array]:
+    def program(run: Run, data: Data, index: Array, keys: Array, stretch: Stretch) -> tuple[Run, Array, Array]:
         size, steps = index.shape[1], index.shape[2]
         empty = jnp.full((index.shape[0], size), jnp.nan, run.epoch_loss.dtype)
 

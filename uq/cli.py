@@ -33,12 +33,11 @@ _BENCH = """\
 Compare methods on real data: accuracy, calibration and cost, side by side.
 
 Four data sets that come with scikit-learn (a regression, yes or no, classes, images), one 80/20 split, and
-four
-methods: a single network, a deep ensemble, a mean-field posterior, and a mixture of mean-fields. Needs the
-extra `bench`. Writes to the output folder as it goes:
+four methods: a single network, a deep ensemble, a mean-field posterior, and a mixture of mean-fields. Needs
+the extra `bench`. Writes to the output folder as it goes:
 
-  results.jsonl   a line for each finished cell: metrics, times, configuration, versions, score of every test
-  row figures/        predictive bands and reliability diagrams (PNG)
+  results.jsonl   a line for each finished cell: metrics, times, configuration, versions, scores of test rows
+  figures/        predictive bands and reliability diagrams (PNG)
   report.html     all of it in one file
 
 Ctrl-C keeps what is finished; the same command continues there.
@@ -133,9 +132,7 @@ def parser() -> argparse.ArgumentParser:
     )
     uci.add_argument("--data-dir", required=True, metavar="DIR", help="the folder that holds the sets")
     uci.add_argument("--data", nargs="+", metavar="NAME", help="sets (all that the folder holds)")
-    uci.add_argument(
-        "--splits", type=_whole(1), metavar="N", help="only the first N splits of each set (all)"
-    )
+    uci.add_argument("--splits", type=_whole(1), metavar="N", help="only the first N splits of each set (all)")
     _shared_options(uci, out="uq-bench-uci")
 
     commands.add_parser(
@@ -146,15 +143,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _shared_options(command: argparse.ArgumentParser, *, out: str) -> None:
     command.add_argument("--out", default=out, metavar="DIR", help=f"output folder (./{out})")
-    command.add_argument(
-        "--size", type=_whole(1), default=5, metavar="K", help="members of an ensemble or mixture (5)"
-    )
-    command.add_argument(
-        "--seed", type=_whole(0), default=0, metavar="N", help="decides split, weights, batches (0)"
-    )
-    command.add_argument(
-        "--epochs", type=_whole(1), metavar="N", help="passes over the data (chosen by data size)"
-    )
+    command.add_argument("--size", type=_whole(1), default=5, metavar="K", help="members of an ensemble or mixture (5)")
+    command.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="decides split, weights, batches (0)")
+    command.add_argument("--epochs", type=_whole(1), metavar="N", help="passes over the data (chosen by data size)")
     command.add_argument("--fresh", action="store_true", help="begin anew instead of continuing")
 
 
@@ -292,9 +283,7 @@ def _methods(options: argparse.Namespace, again: str) -> int:
         print(f"{name}\n    {entry.summary}")
         print(f"    cost        {entry.cost}\n    cite        {entry.reference}")
         print(f"    in uq bench {alone.name}, {lifted.name}\n")
-    print(
-        "Lift any of them to K members with uq.ensemble(method, K); uq.deep_ensemble is short for the first."
-    )
+    print("Lift any of them to K members with uq.ensemble(method, K); uq.deep_ensemble is short for the first.")
     return 0
 
 

@@ -75,9 +75,7 @@ def _regression(pred: Predictive, y: ArrayLike, level: float) -> Table:
 def _classes(pred: Any, y: ArrayLike) -> Table:
     probs, labels = _inputs.classes("evaluate", pred, y)
     if not isinstance(probs, np.ndarray):
-        raise InputError(
-            "`evaluate` makes a table of numbers and cannot run under jit; call the metrics themselves."
-        )
+        raise InputError("`evaluate` makes a table of numbers and cannot run under jit; call the metrics themselves.")
     rows = [
         _mean("log_score", metrics.log_score(pred, y)),
         _mean("brier_score", metrics.brier_score(pred, y)),

@@ -279,9 +279,7 @@ def attach(model: Model, likelihood: Likelihood) -> Model:
         variables = model.init(key, x)
         return Variables({"network": variables.params, "likelihood": jnp.zeros(likelihood.free)}, variables.state)
 
-    def apply(
-        variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False
-    ) -> tuple[Array, PyTree]:
+    def apply(variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         inner = Variables(variables.params["network"], variables.state)
         outputs, state = model.apply(inner, x, key=key, train=train)
         outputs = columns(outputs, likelihood)

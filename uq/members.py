@@ -42,9 +42,7 @@ def as_key(key: Key, *, name: str = "key") -> Array:
     if is_key(key):
         return key
     if getattr(key, "dtype", None) != np.uint32 or np.ndim(key) == 0:
-        raise InputError(
-            f"`{name}` expected a key (`jax.random.key(0)`) or an int seed, but got {key!r:.80}."
-        )
+        raise InputError(f"`{name}` expected a key (`jax.random.key(0)`) or an int seed, but got {key!r:.80}.")
     data = jnp.asarray(key)
     try:
         return jax.random.wrap_key_data(data)
@@ -181,11 +179,7 @@ def take(members: PyTree, index: Any) -> PyTree:
     if not isinstance(index, slice):
         index = jnp.atleast_1d(index)
     weight, origin = members.weight, members.origin
-    kept = (
-        None
-        if weight is None
-        else weight[index] / jnp.maximum(weight[index].sum(), jnp.finfo(weight.dtype).tiny)
-    )
+    kept = None if weight is None else weight[index] / jnp.maximum(weight[index].sum(), jnp.finfo(weight.dtype).tiny)
     return Members(
         tree_take(members.variables, index),
         members.shared,
@@ -224,9 +218,7 @@ def concatenate(ensembles: Sequence[PyTree]) -> PyTree:
         _check_alike(ensembles, what="Ensemble", skip=1)
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *ensembles)
     if any(jax.tree.leaves(e.shared) for e in ensembles):
-        raise InputError(
-            "`concatenate` cannot join members that share a common part; stack their variables instead."
-        )
+        raise InputError("`concatenate` cannot join members that share a common part; stack their variables instead.")
     sizes = [num_members(e) for e in ensembles]
     origins, offset = [], 0
     for e, size in zip(ensembles, sizes, strict=True):
@@ -260,9 +252,7 @@ def _check_alike(trees: Sequence[PyTree], *, what: str, skip: int) -> None:
         for path in (*first, *other):
             if first.get(path) != other.get(path):
                 have, got = first.get(path, "no such leaf"), other.get(path, "no such leaf")
-                raise InputError(
-                    f"{what} {i} differs from {what.lower()} 0 at `{path}`: {got} against {have}."
-                )
+                raise InputError(f"{what} {i} differs from {what.lower()} 0 at `{path}`: {got} against {have}.")
 
 
 def best(members: PyTree, score: ArrayLike) -> PyTree:
@@ -281,9 +271,7 @@ def best(members: PyTree, score: ArrayLike) -> PyTree:
     score = jnp.asarray(score)
     size = num_members(members)
     if score.shape != (size,):
-        raise InputError(
-            f"`best` expected one score for each of the {size} members, but got shape {score.shape}."
-        )
+        raise InputError(f"`best` expected one score for each of the {size} members, but got shape {score.shape}.")
     if is_concrete(score) and not bool(jnp.isfinite(score).any()):
         raise InputError("`best` expected at least one finite score, but every member's is NaN or infinite.")
     return take(members, jnp.argmin(jnp.where(jnp.isnan(score), jnp.inf, score)))

@@ -122,7 +122,8 @@ def ensemble(
     for name, value in swept.items():
         if value.ndim == 0 or value.shape[0] != size:
             raise InputError(
-                f"Hyperparameter {name!r} expected one value for each of the {size} members, but has shape {value.shape}."
+                f"Hyperparameter {name!r} expected one value for each of the {size} members, but has shape "
+                f"{value.shape}."
             )
 
     def init(key: Key, x: PyTree, start: PyTree = None) -> PyTree:

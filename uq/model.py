@@ -176,9 +176,7 @@ def from_linen(module: Any, *, flags: Flags | None = None) -> Model:
         collections = dict(run(module.init, rngs, x, train=False, stochastic=False))
         return Variables(collections.pop("params", {}), collections)
 
-    def apply(
-        variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False
-    ) -> tuple[Array, PyTree]:
+    def apply(variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         # A stream that is asked for under any other name falls back to "params".
         rngs = None if key is None else _streams(key, ("dropout", "params"))
         carried = dict(variables.state)
@@ -300,9 +298,7 @@ def from_nnx(make: Callable[..., Any]) -> Model:
         _, params, _, state = split(build(key))
         return Variables(params, state)
 
-    def apply(
-        variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False
-    ) -> tuple[Array, PyTree]:
+    def apply(variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         empty = not jax.tree.leaves(variables.state)  # `()` where bare parameters were given
         carried = abstract_state if empty else variables.state
         rngs = jax.tree.map(blank, abstract_rngs)

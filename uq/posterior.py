@@ -98,7 +98,7 @@ class Posterior:
             (fingerprint(method), num),
             lambda: jax.jit(
                 lambda key, state: method.sample(key, state, num),
-                compiler_options=run_once(num * tree_size(self.state)),
+                compiler_options=run_once(num * tree_size(self.state) // self.size),
             ),
         )
         members = program(key, self.state)
@@ -130,9 +130,7 @@ class Posterior:
             check_width_of_inputs(x, self.example)
         z = x if self.inputs is None else self.inputs.apply(x)
         members = self.sample(num_samples, key=key)
-        return predict(
-            self.method.model, self.likelihood, members, z, batch_size=batch_size, member_size=member_size
-        )
+        return predict(self.method.model, self.likelihood, members, z, batch_size=batch_size, member_size=member_size)
 
     def take(self, index: Any) -> Posterior:
         """The posterior of some members: an int, a slice, or a list of them; `best` picks one by a score."""

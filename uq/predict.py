@@ -63,7 +63,7 @@ def predict(
     member_size = min(check_count("member_size", member_size), size)
     program = _PROGRAMS.get(fingerprint(model), lambda: _program(model))
 
-    rows = []
+    rows: list[Any] = []
     for start in range(0, num_rows, batch_size):
         part = jax.tree.map(lambda leaf: _padded(leaf[start : start + batch_size], batch_size), x)
         taken = min(batch_size, num_rows - start)

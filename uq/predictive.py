@@ -263,13 +263,9 @@ class Predictive:
 
 def _check_weight(weight: np.ndarray, size: int) -> None:
     if weight.shape != (size,):
-        raise InputError(
-            f"`weight` expected one number for each of the {size} members, but has shape {weight.shape}."
-        )
+        raise InputError(f"`weight` expected one number for each of the {size} members, but has shape {weight.shape}.")
     if (weight == 0).all():
-        raise InputError(
-            "There is nothing to predict with: every member has weight 0 (all of them diverged)."
-        )
+        raise InputError("There is nothing to predict with: every member has weight 0 (all of them diverged).")
     if not ((weight >= 0).all() and abs(weight.sum() - 1) < 1e-3):
         raise InputError(
             f"`weight` expected non-negative numbers that sum to 1, but they sum to {weight.sum():.4g}, the "

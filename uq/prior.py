@@ -103,9 +103,7 @@ def kl_normal_laplace(mean: Array, scale: Array, loc: Any, prior_scale: Any) -> 
     return jnp.log(2 * prior_scale) + absolute / prior_scale - 0.5 * jnp.log(2 * jnp.pi * jnp.e) - jnp.log(scale)
 
 
-def kl_or_estimate(
-    prior: Any, closed: Array | None, log_q: Callable[[PyTree], Array], draws: PyTree
-) -> Array:
+def kl_or_estimate(prior: Any, closed: Array | None, log_q: Callable[[PyTree], Array], draws: PyTree) -> Array:
     """The closed divergence, or its estimate mean(log q − log prior) over `draws` `(S, …)`."""
     if closed is not None:
         return closed

@@ -29,9 +29,7 @@ def refreshed_state(model: Model, variables: Variables, xs: PyTree) -> PyTree:
     """
 
     def after(value: float, x: PyTree) -> PyTree:
-        filled = jax.tree.map(
-            lambda leaf: jnp.full_like(leaf, value) if is_float(leaf) else leaf, variables.state
-        )
+        filled = jax.tree.map(lambda leaf: jnp.full_like(leaf, value) if is_float(leaf) else leaf, variables.state)
         return model.apply(Variables(variables.params, filled), x, train=True)[1]
 
     first = jax.tree.map(lambda leaf: leaf[0], xs)

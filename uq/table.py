@@ -63,14 +63,11 @@ class Table:
             raise InputError(f"`labels` expected 1 to {len(self.columns)}, but it is {self.labels}.")
         for name, goal in self.better.items():
             if isinstance(goal, str) and goal not in _ARROWS:
-                raise InputError(
-                    f'`better` expected "lower", "higher" or a number for {name!r}, but it is {goal!r}.'
-                )
+                raise InputError(f'`better` expected "lower", "higher" or a number for {name!r}, but it is {goal!r}.')
         for number, row in enumerate(self.rows):
             if len(row) != len(self.columns):
                 raise InputError(
-                    f"Row {number} expected {len(self.columns)} cells ({', '.join(self.columns)}), but has "
-                    f"{len(row)}."
+                    f"Row {number} expected {len(self.columns)} cells ({', '.join(self.columns)}), but has {len(row)}."
                 )
 
     # Reading
@@ -96,8 +93,7 @@ class Table:
         label, rest = key[: self.labels], key[self.labels :]
         if len(label) < self.labels or len(rest) > 1:
             raise InputError(
-                f"A row is looked up by {', '.join(self.columns[: self.labels])} and perhaps a column, "
-                f"but got {key}."
+                f"A row is looked up by {', '.join(self.columns[: self.labels])} and perhaps a column, but got {key}."
             )
         row = next((row for row in self.rows if row[: self.labels] == label), None)
         if row is None:
@@ -185,12 +181,20 @@ def format_cell(cell: Any) -> str:
         return "–"
     if isinstance(cell, tuple):
         value, error = cell
-        return format_cell(value) if error is None else f"{format_cell(value)} ± {_digits(float(error), 2)}"
+        return format_cell(value) if error is None else _with_error(float(value), float(error))
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, str | numbers.Integral):
         return str(cell)
     return _digits(float(cell), _DIGITS)
+
+
+def _with_error(value: float, error: float) -> str:
+    """The error with two significant digits, and the value to the same place."""
+    said = _digits(error, 2)
+    if "e" in said or not math.isfinite(value) or not math.isfinite(error) or error == 0:
+        return f"{_digits(value, _DIGITS)} ± {said}"
+    return f"{value:.{len(said.partition('.')[2])}f} ± {said}"
 
 
 def _digits(value: float, digits: int) -> str:

@@ -10,58 +10,33 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import _setup as setup
 from . import holdout
 from ._cache import ProgramCache, fingerprint
 from ._checks import (
     InputError,
     UQWarning,
     check_count,
-    check_finite,
-    check_inputs,
-    check_same_length,
-    leading_size,
 )
 from ._training import Data, Run, Stretch, start_run, training_program, without_optimizer
-from ._tree import tree_size
+from ._tree import tree_size, tree_where
 from ._typing import ArrayLike, Key, PyTree
 from .execution import run_once, vmapped
-from .likelihoods import Transformed, check_width, transformed
 from .members import as_key, member_keys, num_members
 from .method import Method, set_hyperparams
 from .model import Variables
 from .posterior import History, Posterior
 from .progress import Progress
-from .standardize import Scaling, input_scaling, scaling_of
 
 _PROGRAMS = ProgramCache()
 _CALL_SECONDS = 0.5
 """How long one call into the compiled program aims to last: the beat of progress, stopping and Ctrl-C."""
-_CALL_ROWS = 2**21
-"""How many row indices one call carries at most."""
-_STEPS = 8000
-"""The updates that the default number of epochs aims at."""
-
-
-class _Settings(NamedTuple):
-    """The shape of a run: what decides which program is compiled, and how long it goes."""
-
-    size: int
-    steps: int
-    batch: int
-    epochs: int
-    call_epochs: int
-
-
-def default_epochs(num_rows: int, batch_size: int) -> int:
-    """Epochs such that about 8,000 updates are made, between 40 and 400: small data need more passes."""
-    steps = -(-num_rows // batch_size)
-    return int(np.clip(round(_STEPS / steps), 40, 400))
 
 
 def fit(
@@ -70,7 +45,7 @@ def fit(
     *,
     key: Key,
     epochs: int | None = None,
-    batch_size: int = 100,
+    batch_size: int | None = None,
     weight: ArrayLike | None = None,
     validation: float | tuple[Any, Any] | None = None,
     patience: int | None = None,
@@ -90,7 +65,8 @@ def fit(
       data: `(x, y)`; `x` is `(N, …)` or a pytree of such, `y` what the likelihood takes.
       key: a key or an int seed.
       epochs: passes over the data; None makes about 8,000 updates, in 40 to 400 epochs.
-      batch_size: rows a minibatch; batches of an epoch are evened out, so none is left over or dropped.
+      batch_size: rows a minibatch at most, None for 100; the batches of an epoch are evened out, so that no row is
+        left over or dropped.
       weight: one non-negative number an example; only ratios matter.
       validation: what decides when a member is best: a fraction of the rows that each member leaves out for itself,
         or one `(x, y)` for all, or 0 for none. None is a tenth for point estimates on 50 rows and more, and
@@ -117,26 +93,21 @@ def fit(
     """
     began = time.perf_counter()
     key = as_key(key)
-    x, y, weight, held = _check_data(method, data, weight, validation)
+    x, y, weight, held = setup.check_data(method, data, weight, validation)
     num_rows = len(y) - len(held[1]) if held else len(y)
     counted = np.flatnonzero(weight[:num_rows] > 0)
-    inputs, x = _standardize_inputs(x, counted, standardize_inputs, start)
-    likelihood, y = _standardize_targets(method, y, counted, standardize_targets, start)
+    inputs, x = setup.standardize_inputs(x, counted, standardize_inputs, start)
+    likelihood, y = setup.standardize_targets(method, y, counted, standardize_targets, start)
     single, size = method.member or method, method.size or 1
-    rows = _choose_rows(method, validation, held, num_rows, size, holdout.key_words(key))
-    check_count("batch_size", batch_size)
-    if batch_size > num_rows and batch_size != 100:
-        raise InputError(
-            f"`batch_size` is {batch_size}, but there are only {num_rows} examples; use at most {num_rows}."
-        )
-    batch_size = min(batch_size, rows.train.shape[1])
-    epochs = default_epochs(rows.train.shape[1], batch_size) if epochs is None else check_count("epochs", epochs)
-    settings = _plan(rows, size, batch_size, epochs)
+    rows = setup.choose_rows(method, validation, held, num_rows, size, holdout.key_words(key))
+    batch_size = setup.choose_batch_size(batch_size, num_rows, rows)
+    epochs = setup.default_epochs(rows.train.shape[1], batch_size) if epochs is None else check_count("epochs", epochs)
+    settings = setup.plan(rows, size, batch_size, epochs)
     if patience is not None and rows.held_out.shape[1] == 0:
         raise InputError("`patience` needs left-out rows to judge by; pass validation=0.1 or validation=(x, y).")
-    arrays = _device_data(x, y, weight, rows, settings, check_count("patience", patience or epochs + 1))
+    arrays = setup.device_data(x, y, weight, rows, settings, check_count("patience", patience or epochs + 1))
     example = jax.tree.map(lambda leaf: leaf[:1], arrays.x)
-    _check_network(single, likelihood, example)
+    setup.check_network(single, likelihood, example)
 
     bar = Progress(settings.steps * epochs, show=progress, label=f"{method.name} × {size}")
     bar.note("compiling")
@@ -147,8 +118,7 @@ def fit(
     finally:
         bar.close()
 
-    state = run.best if jax.tree.leaves(run.best) else without_optimizer(run.state)
-    finite = np.asarray(run.finite)
+    state, finite = _kept(run)
     _report_divergence(finite)
     history = History(
         loss=losses[0],
@@ -172,132 +142,6 @@ def fit(
     )
 
 
-# Data
-
-
-def _check_data(method: Method, data: Any, weight: Any, validation: Any) -> tuple[PyTree, Any, np.ndarray, Any]:
-    """Checked inputs and targets, with a given validation set appended, and normalised weights."""
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise InputError("`data` expected a pair (x, y); pass example weights as weight=….")
-    x, y = check_inputs(data[0]), method.likelihood.check(data[1])
-    num_rows = leading_size("x", x)
-    check_same_length(num_rows, y)
-    if num_rows < 2:
-        raise InputError("Training expected at least two examples, but `x` has one row.")
-    weight = np.ones(num_rows) if weight is None else np.asarray(weight, np.float64)
-    if weight.shape != (num_rows,):
-        raise InputError(
-            f"`weight` expected one number for each of the {num_rows} examples, but has shape {weight.shape}."
-        )
-    check_finite("weight", weight)
-    if (weight < 0).any() or weight.sum() == 0:
-        raise InputError("`weight` expected non-negative numbers that are not all zero.")
-    weight = weight / weight.mean()
-    if not isinstance(validation, tuple | list):
-        return x, y, weight, None
-    held_x, held_y = check_inputs(validation[0], name="validation x"), method.likelihood.check(validation[1])
-    num_held = leading_size("validation x", held_x)
-    check_same_length(num_held, held_y, name="validation y")
-    if str(jax.tree.structure(held_x)) != str(jax.tree.structure(x)):
-        raise InputError("The inputs of `validation` expected the same structure as `x`.")
-    x = jax.tree.map(lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)]), x, held_x)
-    y = np.concatenate([np.asarray(y), np.asarray(held_y)])
-    return x, y, np.concatenate([weight, np.ones(num_held)]), (held_x, held_y)
-
-
-def _standardize_inputs(
-    x: PyTree, counted: np.ndarray, wanted: bool | None, start: PyTree
-) -> tuple[Scaling | None, PyTree]:
-    """Statistics are of the rows `counted`: a validation set and rows of weight 0 do not enter them."""
-    if wanted is False or (wanted is None and start is not None):
-        return None, x
-    scaling = input_scaling(jax.tree.map(lambda leaf: leaf[counted], x))
-    if scaling is None:
-        if wanted:
-            raise InputError("`standardize_inputs` needs `x` to be one floating array of shape (N, d).")
-        return None, x
-    return scaling, scaling.apply(x)
-
-
-def _standardize_targets(
-    method: Method, y: Any, counted: np.ndarray, wanted: bool | None, start: PyTree
-) -> tuple[Any, Any]:
-    likelihood = method.likelihood
-    if likelihood.task != "regression" or wanted is False or (wanted is None and start is not None):
-        return likelihood, y
-    if isinstance(likelihood, Transformed):
-        return likelihood, y
-    scaling = scaling_of(np.asarray(y)[counted])
-    return transformed(likelihood, scaling.mean, scaling.scale), scaling.apply(y)
-
-
-def _choose_rows(
-    method: Method, validation: Any, held: Any, num_rows: int, size: int, words: tuple[int, ...]
-) -> holdout.Rows:
-    if held is not None:
-        return holdout.same_for_all(size, num_rows, len(held[1]))
-    share = validation
-    if share is None:
-        share = 0.1 if method.early_stopping and num_rows >= 50 else 0.0
-    rows = holdout.fraction(words, size, num_rows, float(share))
-    if rows.held_out.shape[1] and method.evaluate is None:
-        raise InputError(f"{method.name} cannot be stopped by held-out rows; pass validation=0.")
-    return rows
-
-
-def _plan(rows: holdout.Rows, size: int, batch_size: int, epochs: int) -> _Settings:
-    num = rows.train.shape[1]
-    steps = -(-num // batch_size)
-    batch = -(-num // steps)
-    call_epochs = int(np.clip(_CALL_ROWS // (size * steps * batch), 1, 32))
-    return _Settings(size, steps, batch, epochs, call_epochs)
-
-
-def _device_data(
-    x: PyTree, y: Any, weight: np.ndarray, rows: holdout.Rows, settings: _Settings, patience: int
-) -> Data:
-    dtype = jax.dtypes.canonicalize_dtype(np.float64)
-    num, batch = rows.train.shape[1], settings.batch
-    mask = (np.arange(settings.steps * batch) < num).reshape(settings.steps, batch).astype(dtype)
-    mask *= batch / mask.sum(1, keepdims=True)
-    num_held = rows.held_out.shape[1]
-    tests = -(-num_held // batch)
-    held = np.resize(rows.held_out, (settings.size, 0)) if tests == 0 else np.pad(
-        rows.held_out, ((0, 0), (0, tests * batch - num_held)), mode="edge"
-    )
-    y = np.asarray(y)
-    return Data(
-        x=jax.tree.map(jnp.asarray, x),
-        y=jnp.asarray(y, dtype if y.dtype.kind == "f" else None),
-        weight=jnp.asarray(weight, dtype),
-        mask=jnp.asarray(mask),
-        held_out=jnp.asarray(held.reshape(settings.size, tests, batch), jnp.int32),
-        held_out_mask=jnp.asarray((np.arange(tests * batch) < num_held).reshape(tests, batch).astype(dtype)),
-        num_data=jnp.asarray(num, dtype),
-        patience=jnp.asarray(patience, jnp.int32),
-        progress=jnp.asarray([1 / (settings.steps * settings.epochs), 1.0], dtype),
-    )
-
-
-def _check_network(method: Method, likelihood: Any, example: PyTree) -> None:
-    """Raise, in a sentence, where the network cannot take `x` or its outputs do not fit the likelihood."""
-    key = jax.random.key(0)
-    try:
-        outputs = jax.eval_shape(lambda x: method.model.apply(method.model.init(key, x), x)[0], example)
-    except InputError:
-        raise
-    except Exception as error:
-        shapes = jax.tree.map(lambda leaf: ("N", *leaf.shape[1:]), example)
-        text = str(error).strip().splitlines()
-        raise InputError(
-            f"The network cannot take inputs of shape {shapes}. It says: {text[0] if text else type(error).__name__}"
-        ) from error
-    if not hasattr(outputs, "shape"):
-        raise InputError(f"The network expected to return one array, but returns a {type(outputs).__name__}.")
-    if not likelihood.free:  # `attach` has checked the others
-        check_width(likelihood, outputs.shape, 1)
-
-
 # Programs
 
 
@@ -309,7 +153,7 @@ def _prepare(
     example: PyTree,
     arrays: Data,
     rows: holdout.Rows,
-    settings: _Settings,
+    settings: setup.Settings,
 ) -> tuple[Run, Callable[..., Any], float]:
     """The run at its start, and the training program; both programs compile at once, on two threads."""
     began = time.perf_counter()
@@ -347,7 +191,7 @@ def _prepare(
     traced = jax.jit(begin).lower(*begin_args)
     shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
     with ThreadPoolExecutor(1) as pool:
-        options = run_once(tree_size(shape.state))
+        options = run_once(tree_size(shape.state) // size)
         first = pool.submit(lambda: _PROGRAMS.get(begin_key, lambda: traced.compile(compiler_options=options)))
         train = _PROGRAMS.get(train_key, lambda: compile_train(shape))
         run = first.result()(*begin_args)
@@ -384,7 +228,7 @@ def _run(
     run: Run,
     arrays: Data,
     rows: holdout.Rows,
-    settings: _Settings,
+    settings: setup.Settings,
     key: Key,
     bar: Progress,
     stopped: threading.Event,
@@ -432,7 +276,7 @@ def _run(
 
 
 def _calls(
-    rows: holdout.Rows, settings: _Settings, key: Key, pace: Callable[[], float]
+    rows: holdout.Rows, settings: setup.Settings, key: Key, pace: Callable[[], float]
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The batches of the next epochs: as many as fit half a second at the pace measured, one to begin with."""
     width = jax.random.key_data(key).shape[-1]
@@ -458,7 +302,7 @@ def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def _fill(array: np.ndarray, settings: _Settings) -> np.ndarray:
+def _fill(array: np.ndarray, settings: setup.Settings) -> np.ndarray:
     """`array` padded to the number of epochs that the program was compiled for."""
     missing = settings.call_epochs - len(array)
     return array if missing == 0 else np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
@@ -484,6 +328,18 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
+def _kept(run: Run) -> tuple[PyTree, np.ndarray]:
+    """The state to keep, and which members may be predicted with.
+
+    A member whose left-out rows were scored, but never with a finite loss, has diverged too. One that was never
+    scored (Ctrl-C in its first epoch) keeps what it has.
+    """
+    last, finite = without_optimizer(run.state), np.asarray(run.finite)
+    if not jax.tree.leaves(run.best):
+        return last, finite
+    return tree_where(run.best_epoch >= 0, run.best, last), finite & ~np.asarray(run.unscored)
+
+
 def _report_divergence(finite: np.ndarray) -> None:
     bad = np.flatnonzero(~finite)
     if len(bad):
@@ -495,5 +351,3 @@ def _report_divergence(finite: np.ndarray) -> None:
             UQWarning,
             stacklevel=3,
         )
-
-

@@ -23,9 +23,7 @@ def standardized(model: Model, mean: ArrayLike, scale: ArrayLike) -> Model:
     def init(key: Key, x: PyTree) -> Variables:
         return model.init(key, inner(x))
 
-    def apply(
-        variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False
-    ) -> tuple[Array, PyTree]:
+    def apply(variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
         return model.apply(variables, inner(x), key=key, train=train)
 
     return Model(init, apply)

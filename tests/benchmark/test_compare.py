@@ -36,17 +36,12 @@ def test_tables_hold_cost_beside_quality_and_the_difference_to_the_single_networ
     records = [
         record("d", "map_estimate", "regression", [5.0, 6.0, 7.0], **metrics),
         record("d", "deep_ensemble", "regression", [4.0, 5.5, 6.5], **metrics),
-        record(
-            "w", "deep_ensemble", "binary", [1.0, None], log_score=None, accuracy=1.0, calibration_error=0.1
-        ),
+        record("w", "deep_ensemble", "binary", [1.0, None], log_score=None, accuracy=1.0, calibration_error=0.1),
     ]
     regression, classes = suite_tables(records)
     assert regression["d", "deep_ensemble", "vs single"] == pytest.approx(-2 / 3)
     assert regression["d", "deep_ensemble", "rmse"] == 50.0
-    assert (
-        regression["d", "deep_ensemble", "fit s"] == 2.0
-        and regression["d", "map_estimate", "parameters"] == 12
-    )
+    assert regression["d", "deep_ensemble", "fit s"] == 2.0 and regression["d", "map_estimate", "parameters"] == 12
     row = next(iter(classes))
     assert row["nll"] is None and row["vs single"] is None and row["accuracy"] == (1.0, 0.1)
     assert "d " in str(regression) and "w " in str(classes)

@@ -51,9 +51,7 @@ def test_fresh_keeps_the_old_file_beside(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        InputError, match=r"output folder .* cannot be written to .*choose another with --out"
-    ):
+    with pytest.raises(InputError, match=r"output folder .* cannot be written to .*choose another with --out"):
         Store(tmp_path / "file" / "below", "r.jsonl")
 
 

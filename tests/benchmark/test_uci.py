@@ -63,9 +63,7 @@ def test_moment_matching_against_scipy():
 
     stream = np.random.default_rng(0)
     outputs = stream.normal(size=(3, 8, 2)).astype(np.float32)
-    pred = uq.Predictive(
-        jnp.asarray(outputs), uq.likelihoods.transformed(uq.likelihoods.Gaussian(), 30.0, 5.0)
-    )
+    pred = uq.Predictive(jnp.asarray(outputs), uq.likelihoods.transformed(uq.likelihoods.Gaussian(), 30.0, 5.0))
     y = stream.normal(30.0, 5.0, 8)
     mean, scale = 30 + 5 * outputs[..., 0], 5 * (np.log1p(np.exp(outputs[..., 1])) + 1e-3)
     variance = (scale**2).mean(0) + mean.var(0)

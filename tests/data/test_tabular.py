@@ -92,9 +92,7 @@ def test_a_truncated_file_and_pickles_are_refused(tmp_path):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the UCI sets are not there; set UQ_DATA_DIR to their folder")
-@pytest.mark.parametrize(
-    ("name", "rows", "splits"), [("boston", 506, 20), ("protein", 45730, 5), ("yacht", 308, 20)]
-)
+@pytest.mark.parametrize(("name", "rows", "splits"), [("boston", 506, 20), ("protein", 45730, 5), ("yacht", 308, 20)])
 def test_published_splits_partition_the_rows(name, rows, splits):
     data = uci(name, REAL)
     assert data.num_splits == splits and len(data.y) == rows

@@ -62,9 +62,7 @@ class Mixture:
         return below + self._integral(lambda t: self.sf(t) ** 2, y, high)
 
     def entropy(self):
-        return self._integral(
-            lambda t: -self.pdf(t) * self.log_pdf(t) if self.pdf(t) > 0 else 0.0, *self.ends
-        )
+        return self._integral(lambda t: -self.pdf(t) * self.log_pdf(t) if self.pdf(t) > 0 else 0.0, *self.ends)
 
     def moment(self, power, about=0.0):
         return self._integral(lambda t: (t - about) ** power * self.pdf(t), *self.ends)

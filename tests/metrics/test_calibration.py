@@ -108,9 +108,7 @@ def test_reliability_curve_against_a_loop(case, kind, binning):
             cell = cells.get((g, b), [])
             assert count[g, b] == len(cell)
             if cell:
-                np.testing.assert_allclose(
-                    confidence[g, b], float(sum(p for p, _ in cell) / len(cell)), rtol=1e-6
-                )
+                np.testing.assert_allclose(confidence[g, b], float(sum(p for p, _ in cell) / len(cell)), rtol=1e-6)
                 np.testing.assert_allclose(frequency[g, b], sum(e for _, e in cell) / len(cell), rtol=1e-6)
             else:
                 assert np.isnan(confidence[g, b]) and np.isnan(frequency[g, b])
@@ -121,9 +119,7 @@ def test_reliability_curve_against_a_loop(case, kind, binning):
 def test_probabilities_on_edges(dtype, bins):
     """k / B opens bin k, 0 is in the first, 1 in the last; `int(p * B)` and `int(p / (1 / B))` slip."""
     p = (np.arange(bins + 1) / bins).astype(dtype)
-    p = np.concatenate(
-        [p, np.nextafter(p[1:-1], dtype(0)), np.array([0.3, 0.1, 0.7, 0.29, 0.99999994], dtype)]
-    )
+    p = np.concatenate([p, np.nextafter(p[1:-1], dtype(0)), np.array([0.3, 0.1, 0.7, 0.29, 0.99999994], dtype)])
     y = (np.arange(len(p)) % 2).astype(int)
     edges = edges_of(p, bins, "width")
     want = np.bincount([bin_of(Fraction(float(v)), edges) for v in p], minlength=bins)
@@ -186,9 +182,7 @@ probability = st.one_of(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0]), st.floa
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(probability, st.booleans()), min_size=1, max_size=30), st.integers(1, 20), st.randoms()
-)
+@given(st.lists(st.tuples(probability, st.booleans()), min_size=1, max_size=30), st.integers(1, 20), st.randoms())
 @pytest.mark.parametrize("binning", ["width", "mass"])
 def test_laws_of_calibration_errors(binning, pairs, bins, random):
     p, y = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
@@ -217,9 +211,7 @@ def regression(loc, scale, size=40, num_outputs=1):
     means = loc + scale * outputs[..., :num_outputs].astype(np.float64)
     scales = scale * (softplus(outputs[..., num_outputs:]) + 1e-3)
     pred = uq.Predictive(jnp.asarray(outputs), likelihood, jnp.asarray(weight))
-    exact = [
-        [Mixture(means[:, n, d], scales[:, n, d], weight) for d in range(num_outputs)] for n in range(size)
-    ]
+    exact = [[Mixture(means[:, n, d], scales[:, n, d], weight) for d in range(num_outputs)] for n in range(size)]
     y = loc + 1.5 * scale * rng.normal(size=(size, num_outputs))
     return pred, exact, y
 
@@ -230,9 +222,7 @@ def test_regression_summaries(loc, scale):
     outcome = y[:, 0]
     u = [row[0].cdf(t) for row, t in zip(exact, outcome, strict=True)]
     np.testing.assert_allclose(metrics.pit(pred, outcome), u, rtol=1e-4, atol=1e-6)
-    inside = [
-        row[0].quantile(0.1) <= t <= row[0].quantile(0.9) for row, t in zip(exact, outcome, strict=True)
-    ]
+    inside = [row[0].quantile(0.1) <= t <= row[0].quantile(0.9) for row, t in zip(exact, outcome, strict=True)]
     np.testing.assert_allclose(metrics.coverage(pred, outcome, level=0.8), np.mean(inside), rtol=1e-6)
     gaps = [abs(sum(v <= k / 100 for v in u) / len(u) - k / 100) for k in range(1, 100)]
     np.testing.assert_allclose(metrics.regression_calibration_error(pred, outcome), np.mean(gaps), atol=1e-6)
@@ -245,9 +235,7 @@ def test_several_outputs():
     pred, exact, y = regression(np.array([1e4, -3.0]), np.array([0.01, 25.0]), size=20, num_outputs=2)
     u = np.array([[m.cdf(t) for m, t in zip(row, ts, strict=True)] for row, ts in zip(exact, y, strict=True)])
     np.testing.assert_allclose(metrics.pit(pred, y), u, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(
-        metrics.coverage(pred, y, level=0.7), np.mean((u >= 0.15) & (u <= 0.85)), rtol=1e-6
-    )
+    np.testing.assert_allclose(metrics.coverage(pred, y, level=0.7), np.mean((u >= 0.15) & (u <= 0.85)), rtol=1e-6)
     gaps = [abs(np.mean(u[:, d] <= k / 100) - k / 100) for d in range(2) for k in range(1, 100)]
     np.testing.assert_allclose(metrics.regression_calibration_error(pred, y), np.mean(gaps), atol=1e-6)
     mean = np.array([[m.weights @ m.locs for m in row] for row in exact])

@@ -37,9 +37,7 @@ def test_regression_scores(loc, scale):
     exact = [Mixture(means[:, n, 0], scales[:, n, 0], WEIGHT) for n in range(4)]
     y = means[0, :, 0] + 0.7 * scale
     each = list(zip(exact, y, strict=True))
-    np.testing.assert_allclose(
-        metrics.log_score(pred, y), [-m.log_pdf(t) for m, t in each], rtol=2e-5, atol=2e-5
-    )
+    np.testing.assert_allclose(metrics.log_score(pred, y), [-m.log_pdf(t) for m, t in each], rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(metrics.crps(pred, y), [m.crps(t) for m, t in each], rtol=2e-5)
     squares = [(t - m.weights @ m.locs) ** 2 for m, t in each]
     np.testing.assert_allclose(metrics.squared_error(pred, y), squares, rtol=1e-4, atol=1e-6 * scale**2)
@@ -66,12 +64,8 @@ def test_numpyro_distributions():
     want = [Mixture([m], [s], [1.0]).crps(t) for m, s, t in zip(loc, scale, y, strict=True)]
     np.testing.assert_allclose(metrics.crps(d, y), want, rtol=1e-5)
     poisson = dist.Poisson(jnp.float32([2.0, 30.0]))
-    np.testing.assert_allclose(
-        metrics.log_score(poisson, [1, 40]), -stats.poisson.logpmf([1, 40], [2, 30]), rtol=1e-5
-    )
-    with pytest.raises(
-        uq.InputError, match=r"`y` of shape \(2,\), that of the distribution, but got \(2, 1\)"
-    ):
+    np.testing.assert_allclose(metrics.log_score(poisson, [1, 40]), -stats.poisson.logpmf([1, 40], [2, 30]), rtol=1e-5)
+    with pytest.raises(uq.InputError, match=r"`y` of shape \(2,\), that of the distribution, but got \(2, 1\)"):
         metrics.crps(d, np.ones((2, 1)))
     with pytest.raises(uq.InputError, match="known for Normal distributions, but got Poisson"):
         metrics.crps(poisson, [1, 40])
@@ -142,13 +136,9 @@ def test_crps_laws(members, y, order, factor):
     assert score >= -1e-5
     turned = uq.Predictive(jnp.asarray(outputs[list(order)]), base, jnp.asarray(WEIGHT[list(order)]))
     assert float(metrics.crps(turned, [y])[0]) == pytest.approx(score, rel=1e-4, abs=1e-5)
-    moved = uq.Predictive(
-        jnp.asarray(outputs), uq.likelihoods.transformed(base, -300.0, factor), jnp.asarray(WEIGHT)
-    )
+    moved = uq.Predictive(jnp.asarray(outputs), uq.likelihoods.transformed(base, -300.0, factor), jnp.asarray(WEIGHT))
     outcome = -300.0 + factor * y
-    assert float(metrics.crps(moved, [outcome])[0]) == pytest.approx(
-        factor * score, rel=1e-3, abs=1e-4 * factor
-    )
+    assert float(metrics.crps(moved, [outcome])[0]) == pytest.approx(factor * score, rel=1e-3, abs=1e-4 * factor)
     log_score = float(metrics.log_score(pred, [y])[0])
     shifted = float(metrics.log_score(moved, [outcome])[0])
     assert shifted == pytest.approx(log_score + np.log(factor), rel=1e-3, abs=1e-3)

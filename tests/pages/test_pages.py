@@ -95,5 +95,3 @@ def test_every_method_has_a_page_and_every_page_a_method():
 def test_citation_has_the_version_of_the_package():
     text = (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^version: (\S+)$", text, re.M).group(1) == uq.__version__
-
-

@@ -125,7 +125,5 @@ def test_missing_matplotlib_is_one_sentence(monkeypatch):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     monkeypatch.setattr("importlib.import_module", absent)
-    with pytest.raises(
-        MissingExtra, match=r"`uq.plot.reliability` needs matplotlib.*pip install 'uq-jax\[plot\]'"
-    ):
+    with pytest.raises(MissingExtra, match=r"`uq.plot.reliability` needs matplotlib.*pip install 'uq-jax\[plot\]'"):
         reliability([0.9], [1])

@@ -44,9 +44,7 @@ def paired(scores: ArrayLike, others: ArrayLike) -> tuple[float, float | None]:
     """
     a, b = np.asarray(scores, np.float64), np.asarray(others, np.float64)
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
-        raise InputError(
-            f"`paired` expected two scores an example, (N,) each, but got {a.shape} and {b.shape}."
-        )
+        raise InputError(f"`paired` expected two scores an example, (N,) each, but got {a.shape} and {b.shape}.")
     difference = a - b
     error = float(difference.std(ddof=1) / np.sqrt(len(a))) if len(a) > 1 else None
     return float(difference.mean()), error
@@ -77,9 +75,7 @@ def suite_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
     return tables
 
 
-def _row(
-    record: dict[str, Any], records: Sequence[dict[str, Any]], columns: Sequence[str]
-) -> tuple[Any, ...]:
+def _row(record: dict[str, Any], records: Sequence[dict[str, Any]], columns: Sequence[str]) -> tuple[Any, ...]:
     cells: list[Any] = [record["task"], record["label"]]
     for column in columns:
         if column == "vs single":
@@ -91,9 +87,7 @@ def _row(
     return (*cells, cost["fit_seconds"], cost["predict_us_per_row"], record["parameters"])
 
 
-def _against_single(
-    record: dict[str, Any], records: Sequence[dict[str, Any]]
-) -> tuple[float, float | None] | None:
+def _against_single(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> tuple[float, float | None] | None:
     single = next((r for r in records if r["task"] == record["task"] and r["method"] == BASELINE), None)
     if single is None or single is record:
         return None

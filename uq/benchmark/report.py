@@ -121,8 +121,7 @@ def render(records: Sequence[dict[str, Any]], folder: Path, *, command: str, pla
         )
     if len(records) < planned:
         parts.append(
-            f'<p class="note">{len(records)} of {planned} cells are finished. '
-            "The same command continues from here.</p>"
+            f'<p class="note">{len(records)} of {planned} cells are finished. The same command continues from here.</p>'
         )
     parts.append(
         "<p>Every method is given the same rows, the same network and the same initial weights. Predictions "

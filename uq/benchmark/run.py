@@ -118,10 +118,7 @@ def run_suite(
     found = {cell.hash: done[cell.hash] for cell in cells if _is_finished(cell, done, store)}
     skipped = len(found)
     if skipped:
-        say(
-            f"{skipped} of {_plural(len(cells), 'cell')} finished before with the same configuration: "
-            "skipped."
-        )
+        say(f"{skipped} of {_plural(len(cells), 'cell')} finished before with the same configuration: skipped.")
     failed: list[str] = []
     interrupted = False
     try:

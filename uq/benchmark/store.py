@@ -66,8 +66,7 @@ class Store:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise InputError(
-                f"The output folder {str(self.folder)!r} cannot be written to ({reason}); choose another "
-                "with --out."
+                f"The output folder {str(self.folder)!r} cannot be written to ({reason}); choose another with --out."
             ) from None
         self.path = self.folder / name
         self.skipped_lines = 0

@@ -134,9 +134,7 @@ def run_uci(
     """
     sets = _read(suite)
     where = {"versions": versions(), "platform": jax.default_backend()}
-    plan = [
-        (data, k, _config(suite, data, k, where)) for data in sets for k in range(_num_splits(suite, data))
-    ]
+    plan = [(data, k, _config(suite, data, k, where)) for data in sets for k in range(_num_splits(suite, data))]
     hashes = [fingerprint(config) for _, _, config in plan]
     done = store.read()
     if store.skipped_lines:
@@ -156,11 +154,7 @@ def run_uci(
                 for text in record["warnings"]:
                     say(f"        warning: {text}")
             if k == _num_splits(suite, data) - 1:
-                own = [
-                    found[h]
-                    for h, (other, _, _) in zip(hashes, plan, strict=True)
-                    if other is data and h in found
-                ]
+                own = [found[h] for h, (other, _, _) in zip(hashes, plan, strict=True) if other is data and h in found]
                 say(_set_line(own))
                 if after is not None:
                     after([found[h] for h in hashes if h in found])
@@ -272,9 +266,7 @@ class Summary(NamedTuple):
 
 def summary(records: Sequence[dict[str, Any]], metric: str) -> Summary:
     """A metric over the splits of one set."""
-    values = np.array(
-        [np.nan if r["metrics"][metric] is None else r["metrics"][metric] for r in records], np.float64
-    )
+    values = np.array([np.nan if r["metrics"][metric] is None else r["metrics"][metric] for r in records], np.float64)
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
     return Summary(float(values.mean()), error, float(np.median(values)))
 

@@ -55,9 +55,7 @@ class Splits(NamedTuple):
     def split(self, k: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Split `k` as `(x, y)` to train on and `(x, y)` to test on."""
         if check_count("k", k, least=0) >= self.num_splits:
-            raise InputError(
-                f"{self.name} has splits 0 to {self.num_splits - 1}, but split {k} was asked for."
-            )
+            raise InputError(f"{self.name} has splits 0 to {self.num_splits - 1}, but split {k} was asked for.")
         train, test = self.index_train[k], self.index_test[k]
         return (self.x[train], self.y[train]), (self.x[test], self.y[test])
 
@@ -70,9 +68,7 @@ def find(data_dir: str | Path, name: str) -> Path:
     """
     root = Path(data_dir)
     if not root.is_dir():
-        raise InputError(
-            f"The data folder {str(root)!r} does not exist. Pass the folder that holds NAME/NAME.npz."
-        )
+        raise InputError(f"The data folder {str(root)!r} does not exist. Pass the folder that holds NAME/NAME.npz.")
     for path in (root / name / f"{name}.npz", root / f"{name}.npz"):
         if path.is_file():
             return path
@@ -108,18 +104,14 @@ def uci(name: str, data_dir: str | Path) -> Splits:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} cannot be read as a .npz file of plain arrays ({error}). Copy it again."
-        ) from None
+        raise InputError(f"{path} cannot be read as a .npz file of plain arrays ({error}). Copy it again.") from None
     wanted = ("X", "y", "index_train", "index_test")
     missing = [key for key in wanted if key not in arrays]
     if missing:
         raise InputError(f"{path} expected arrays {', '.join(wanted)}, but has no {', '.join(missing)}.")
     x, y = np.asarray(arrays["X"], np.float64), np.asarray(arrays["y"], np.float64)
     if x.ndim != 2 or y.shape != x.shape[:1]:
-        raise InputError(
-            f"{path} expected `X` (n, d) and `y` (n,), but they have shapes {x.shape} and {y.shape}."
-        )
+        raise InputError(f"{path} expected `X` (n, d) and `y` (n,), but they have shapes {x.shape} and {y.shape}.")
     check_finite(f"{name} X", x)
     check_finite(f"{name} y", y)
     train, test = (np.asarray(arrays[key]).astype(np.int64) for key in wanted[2:])

@@ -46,9 +46,7 @@ def outcomes(name: str, distribution: Any, y: ArrayLike) -> Array:
     check_finite("y", y)
     shape = distribution.batch_shape + distribution.event_shape
     if shape and y.shape != shape:
-        raise InputError(
-            f"`{name}` expected `y` of shape {shape}, that of the distribution, but got {y.shape}."
-        )
+        raise InputError(f"`{name}` expected `y` of shape {shape}, that of the distribution, but got {y.shape}.")
     return y if distribution.support.is_discrete else y.astype(jnp.result_type(float))
 
 
@@ -169,8 +167,7 @@ def bounds(name: str, interval: Any) -> tuple[Any, Any]:
         if len(crossed):
             row = crossed[0]
             raise InputError(
-                f"`{name}` expected (lower, upper) with lower ≤ upper, but row {row} is "
-                f"({lower[row]}, {upper[row]})."
+                f"`{name}` expected (lower, upper) with lower ≤ upper, but row {row} is ({lower[row]}, {upper[row]})."
             )
     return lower, upper
 
@@ -192,18 +189,14 @@ def _array(name: str, value: Any) -> Any:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError(
-            f"`{name}` expected a rectangular array, but it cannot be made into one ({error})."
-        ) from None
+        raise InputError(f"`{name}` expected a rectangular array, but it cannot be made into one ({error}).") from None
     if array.dtype.kind not in "biuf":
         raise InputError(f"`{name}` expected numbers, but got dtype {array.dtype}.")
     return array
 
 
 def _is_arraylike(value: Any) -> bool:
-    return isinstance(value, list | tuple | float | int | np.ndarray | np.generic) or hasattr(
-        value, "__array__"
-    )
+    return isinstance(value, list | tuple | float | int | np.ndarray | np.generic) or hasattr(value, "__array__")
 
 
 def _described(value: Any) -> str:

@@ -44,9 +44,7 @@ def bands(
         if x.ndim == 2 and x.shape[1] == 1:
             x = x[:, 0]
         if x.ndim != 1:
-            raise InputError(
-                f"`x` expected one number an example, but has shape {x.shape}; pass one feature x[:, j]."
-            )
+            raise InputError(f"`x` expected one number an example, but has shape {x.shape}; pass one feature x[:, j].")
         check_same_length(len(pred), x, name="x")
     if y is not None:
         y = np.asarray(pred.likelihood.check(y), np.float64)
