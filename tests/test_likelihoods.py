@@ -251,7 +251,7 @@ def test_widths_that_fit() -> None:
 
 
 def test_settings_that_are_none() -> None:
-    with pytest.raises(uq.InputError, match="at least 2 classes, but num_classes=1"):
+    with pytest.raises(uq.InputError, match="`num_classes` expected a whole number of at least 2, but it is 1"):
         uq.likelihoods.Categorical(1)
 
 

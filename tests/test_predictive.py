@@ -357,3 +357,30 @@ def test_wrong_inputs_get_a_sentence():
     several = uq.Predictive(jnp.zeros((2, 3, 4)), uq.likelihoods.Gaussian(2))
     with pytest.raises(uq.InputError, match="entropy of a mixture is computed for one output"):
         several.entropy  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("attempt", "sentence"),
+    [
+        (lambda: uq.Predictive(jnp.zeros((2, 3, 5)), uq.likelihoods.Gaussian()), r"\(M, N, 2\)"),
+        (lambda: uq.Predictive(jnp.zeros((3, 2)), uq.likelihoods.Gaussian()), r"members first"),
+        (lambda: plain()[5], r"There are 3 examples, but example 5"),
+        (lambda: plain().cdf([1.0, 2.0]), r"broadcasts to shape \(3,\)"),
+        (lambda: plain().interval("a"), r"fraction strictly between 0 and 1"),
+        (lambda: plain().quantile([]), r"fraction strictly between 0 and 1"),
+        (lambda: plain().sample(0, -1), r"`num` expected a whole number of at least 1"),
+        (lambda: uq.evaluate(plain()[:0], []), r"at least one example"),
+        (lambda: uq.evaluate(uq.Predictive(jnp.full((1, 3, 2), jnp.nan), uq.likelihoods.Gaussian()), [0.0] * 3), "NaN"),
+        (lambda: uq.likelihoods.Gaussian(num_outputs=0), r"`num_outputs` expected"),
+        (lambda: uq.likelihoods.Gaussian(min_scale=-1.0), r"`min_scale` expected"),
+        (lambda: uq.member_keys(2**65, 2), r"at most 63 bits"),
+    ],
+)
+def test_what_cannot_be_is_said(attempt, sentence):
+    with pytest.raises(uq.InputError, match=sentence):
+        attempt()
+
+
+def plain():
+    """Three examples of one network."""
+    return uq.Predictive(jnp.zeros((1, 3, 2)), uq.likelihoods.Gaussian())

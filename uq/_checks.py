@@ -136,7 +136,13 @@ def check_same_length(x_size: int, y: Any, *, name: str = "y") -> None:
 
 def check_level(name: str, level: Any) -> None:
     """Raise unless a concrete `level` lies strictly between 0 and 1."""
-    if is_concrete(level) and not np.all((np.asarray(level) > 0) & (np.asarray(level) < 1)):
+    if not is_concrete(level):
+        return
+    try:
+        values = np.asarray(level, np.float64)
+    except (TypeError, ValueError):
+        values = np.array(np.nan)
+    if values.size == 0 or not np.all((values > 0) & (values < 1)):
         raise InputError(f"`{name}` expected a fraction strictly between 0 and 1, but it is {level}; 0.9 means 90 %.")
 
 

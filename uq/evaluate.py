@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import laws, metrics
-from ._checks import InputError
+from ._checks import InputError, check_finite
 from ._typing import ArrayLike
 from .metrics import _inputs
 from .metrics.calibration import covered
@@ -35,7 +35,7 @@ def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9) -> Table:
     Returns:
       A `Table` with columns metric, value, stderr and count (examples). Standard errors treat examples as
       independent: standard deviation / √N for means, the delta method for `rmse`; None for calibration
-      errors, whose distribution is not normal, and for one example.
+      errors, whose distribution is not normal, for a share that is exactly 0 or 1, and for one example.
     Raises:
       InputError: as the metrics do.
     Example:
@@ -45,12 +45,16 @@ def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9) -> Table:
       ───────────────────────────────────────────
       log_score ↓          0.4228   0.1352      3
       brier_score ↓        0.1250  0.06250      3
-      accuracy ↑            1.000        0      3
+      accuracy ↑            1.000        –      3
       calibration_error ↓  0.3333        –      3
       entropy              0.6059  0.04360      3
     """
-    if isinstance(pred, Predictive) and pred.task == "regression":
-        return _regression(pred, y, level)
+    if isinstance(pred, Predictive):
+        if len(pred) == 0:
+            raise InputError("`evaluate` expected at least one example, but the predictions hold none.")
+        check_finite("pred", pred.mean)
+        if pred.task == "regression":
+            return _regression(pred, y, level)
     return _classes(pred, y)
 
 
@@ -106,8 +110,10 @@ def _stderr(values: np.ndarray) -> float | None:
 
 
 def _mean(name: str, values: Any) -> tuple[str, float, float | None, int]:
+    share = np.asarray(values).dtype == bool
     values = _per_example(values)
-    return name, float(values.mean()), _stderr(values), len(values)
+    error = _stderr(values)
+    return name, float(values.mean()), None if share and error == 0 else error, len(values)
 
 
 def _root(name: str, squares: np.ndarray) -> tuple[str, float, float | None, int]:

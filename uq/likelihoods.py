@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._checks import InputError, check_finite, is_concrete
+from ._checks import InputError, check_count, check_finite, is_concrete
 from ._typing import Array, ArrayLike, Key, PyTree
 from .model import Model, Variables
 
@@ -71,6 +71,9 @@ class Gaussian:
     task: ClassVar[str] = "regression"
     free: ClassVar[int] = 0
 
+    def __post_init__(self) -> None:
+        _check_gaussian(self.num_outputs, self.min_scale)
+
     @property
     def width(self) -> int:
         return 2 * self.num_outputs
@@ -105,6 +108,9 @@ class HomoscedasticGaussian:
     num_outputs: int = 1
     min_scale: float = 1e-3
     task: ClassVar[str] = "regression"
+
+    def __post_init__(self) -> None:
+        _check_gaussian(self.num_outputs, self.min_scale)
 
     @property
     def width(self) -> int:
@@ -143,8 +149,7 @@ class Categorical:
     free: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
-            raise InputError(f"`Categorical` expected at least 2 classes, but num_classes={self.num_classes}.")
+        check_count("num_classes", self.num_classes, least=2)
 
     @property
     def width(self) -> int:
@@ -309,6 +314,12 @@ def check_width(likelihood: Likelihood, shape: tuple[int, ...], num_examples: in
         f"output{'s' if width > 1 else ''} an example, but the network gives {('N', *shape[1:]) if shape else ()}. "
         f"Make its last layer {width} wide."
     )
+
+
+def _check_gaussian(num_outputs: Any, min_scale: Any) -> None:
+    check_count("num_outputs", num_outputs)
+    if not isinstance(min_scale, int | float) or not 0 <= min_scale < math.inf:
+        raise InputError(f"`min_scale` expected a standard deviation of at least 0, but it is {min_scale!r}.")
 
 
 def _name(likelihood: Any) -> str:

@@ -38,6 +38,8 @@ def as_key(key: Key, *, name: str = "key") -> Array:
     if isinstance(key, bool):
         raise InputError(f"`{name}` expected a key or an int seed, but it is {key!r}.")
     if isinstance(key, int | np.integer):
+        if not -(2**63) <= key < 2**63:
+            raise InputError(f"`{name}` expected a seed of at most 63 bits, but it is {key}.")
         return jax.random.key(int(key))
     if is_key(key):
         return key

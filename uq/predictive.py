@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import laws
-from ._checks import InputError, check_level, check_same_length, is_concrete
+from ._checks import InputError, check_count, check_level, check_same_length, is_concrete
 from ._typing import Array, ArrayLike, Key
 from .likelihoods import Transformed, transformed
 from .members import as_key
@@ -48,6 +48,7 @@ class Predictive:
     weight: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
+        _check_outputs(self.outputs, self._base)
         if self.weight is None:
             size = self.outputs.shape[0]
             object.__setattr__(self, "weight", jnp.full(size, 1 / size, self.outputs.dtype))
@@ -66,6 +67,8 @@ class Predictive:
 
     def __getitem__(self, rows: Any) -> Predictive:
         if isinstance(rows, int | np.integer):
+            if not -len(self) <= rows < len(self):
+                raise InputError(f"There are {len(self)} examples, but example {rows} was asked for.")
             rows = slice(rows, rows + 1 or None)
         return Predictive(self.outputs[:, rows], self.likelihood, self.weight)
 
@@ -176,6 +179,12 @@ class Predictive:
     def cdf(self, y: ArrayLike) -> Array:
         """P(Y ≤ y), `(N,)`, or marginally for each output `(N, D)`; `y` broadcasts."""
         self._needs("regression", what="cdf")
+        tail = (len(self),) if self.num_outputs == 1 else (len(self), self.num_outputs)
+        shape = np.shape(y)
+        if len(shape) > len(tail) or any(
+            a not in (1, b) for a, b in zip(reversed(shape), reversed(tail), strict=False)
+        ):
+            raise InputError(f"`cdf` expected `y` that broadcasts to shape {tail}, but its shape is {shape}.")
         return self._run(_cdf, self._to_base(y))
 
     def quantile(self, level: ArrayLike) -> Array:
@@ -245,7 +254,7 @@ class Predictive:
 
     def sample(self, key: Key, num: int = 1) -> Array:
         """Draws of the outcome, `(num, N, …)`: a member by its weight, then from its distribution."""
-        draws = self._run(_sample, as_key(key), num)
+        draws = self._run(_sample, as_key(key), check_count("num", num))
         return draws if self.task != "regression" else self._from_base(draws)
 
     def to_numpyro(self) -> Any:
@@ -259,6 +268,16 @@ class Predictive:
         outputs = jnp.moveaxis(_inert(self.outputs, self.weight), 0, -2)
         mixing = dist.Categorical(probs=jnp.broadcast_to(self.weight, outputs.shape[:-1]))
         return dist.MixtureSameFamily(mixing, self.likelihood.distribution(outputs))
+
+
+def _check_outputs(outputs: Any, likelihood: Any) -> None:
+    width = getattr(likelihood, "width", None)
+    if np.ndim(outputs) < 3 or (width is not None and outputs.shape[-1] != width + likelihood.free):
+        columns = "width" if width is None else width + likelihood.free
+        raise InputError(
+            f"`Predictive` expected outputs of shape (M, N, {columns}), members first, for {likelihood!r}, but got "
+            f"{np.shape(outputs)}."
+        )
 
 
 def _check_weight(weight: np.ndarray, size: int) -> None:
