@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections import namedtuple
 from dataclasses import dataclass
 from typing import Any
@@ -127,12 +128,9 @@ def test_a_changed_global_is_noticed(monkeypatch: Any) -> None:
 
 
 def test_what_cannot_be_looked_into_is_compared_by_identity() -> None:
-    class Opaque:
-        pass
-
-    one = Opaque()
+    one = object()
     assert fingerprint(one) == fingerprint(one)
-    assert fingerprint(one) != fingerprint(Opaque())
+    assert fingerprint(one) != fingerprint(object())
 
 
 def test_things_that_hold_themselves() -> None:
@@ -158,3 +156,50 @@ def test_the_least_recently_used_program_goes_first() -> None:
     assert "a" in cache and "c" not in cache
     cache.clear()
     assert "a" not in cache
+
+
+NOTEBOOK = """
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(ACT(nn.Dense(8)(x)) * SCALE)
+"""
+
+
+def test_what_a_notebook_changes_in_place_is_seen() -> None:
+    space = {"nn": nn, "ACT": nn.relu, "SCALE": 1.0, "__name__": "__main__"}
+    exec(NOTEBOOK, space)
+
+    def now() -> object:
+        return fingerprint(uq.methods.map_estimate(space["Net"](), uq.likelihoods.Gaussian()))
+
+    first = now()
+    assert now() == first
+    space["SCALE"] = 2.0
+    assert now() != first
+    space["SCALE"] = 1.0
+    assert now() == first
+    space["ACT"] = nn.tanh
+    assert now() != first
+    space["ACT"] = nn.relu
+    space["Net"].__call__ = lambda self, x: x  # type: ignore[attr-defined]
+    assert now() != first
+
+
+def test_attributes_of_objects_are_seen() -> None:
+    class Loss:
+        def __init__(self) -> None:
+            self.factor = 1.0
+
+        def __call__(self, likelihood: object, outputs: object, y: object) -> None: ...
+
+    loss, config = Loss(), types.SimpleNamespace(a=1)
+    one = fingerprint(loss)
+    loss.factor = 3.0
+    assert fingerprint(loss) != one
+    one = fingerprint(loss.__call__)
+    loss.factor = 4.0
+    assert fingerprint(loss.__call__) != one
+    one = fingerprint(config)
+    config.a = 2
+    assert fingerprint(config) != one

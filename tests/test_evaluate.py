@@ -10,7 +10,7 @@ from scipy import special, stats
 
 import uq
 from uq import Table
-from uq.table import format_cell
+from uq.table import column_places, decimals, format_cell
 
 
 def regression(num_outputs=1, size=50):
@@ -151,6 +151,37 @@ def test_prints_in_a_terminal():
         "± is one standard error.",
     ]
     assert repr(RESULTS) == str(RESULTS)
+
+
+def test_columns_that_do_not_fit_follow_below():
+    assert RESULTS.to_text(75) == RESULTS.to_text(None) == str(RESULTS)
+    assert RESULTS.to_text(74, apart=("seconds",)).splitlines() == [
+        "First results",
+        "method         data set            nll ↓  accuracy ↑",
+        "────────────────────────────────────────────────────",
+        "deep_ensemble  wine <red>  0.931 ± 0.012      0.9877",
+        "map            wine <red>         -12.50       1.000",
+        "map            digits                  –         nan",
+        "",
+        "method         data set      seconds  parameters",
+        "────────────────────────────────────────────────",
+        "deep_ensemble  wine <red>      12.35    12345678",
+        "map            wine <red>  1.234e-05           3",
+        "map            digits         123457           3",
+        "± is one standard error.",
+    ]
+    for width in (20, 40, 60):
+        lines = RESULTS.to_text(width).splitlines()
+        assert sum(line.startswith("method ") for line in lines) == {20: 4, 40: 4, 60: 2}[width]
+        assert width == 20 or max(map(len, lines)) <= width
+
+
+def test_decimals_of_a_column():
+    table = Table(("a", "b", "c"), (("x", 1.0, 2.345), ("y", 12.345, (0.5, 0.25))), places={"b": 1, "c": (2, None)})
+    assert table.cells() == [["x", "1.0", "2.35"], ["y", "12.3", "0.50 ± 0.25"]]
+    assert [decimals(error) for error in (0.0996, 0.034, 3.4, 340.0, 0.0, None)] == [2, 3, 1, 0, None, None]
+    assert column_places([(1.0, 0.034), (2.0, 0.05), (3.0, 0.2)]) == 3
+    assert column_places([1.234, 22.5, None, 300.0]) == 1 and column_places([3, "text", None]) is None
 
 
 def test_prints_in_a_notebook():

@@ -129,7 +129,7 @@ def test_take_and_best(five: uq.Posterior) -> None:
         five.best([np.nan] * 5)
     with pytest.raises(uq.InputError, match=r"`take` expected at least one member"):
         five.take([])
-    with pytest.raises(IndexError):
+    with pytest.raises(uq.InputError, match=r"There are 5 members \(0 to 4\), but member 5"):
         five.take(5)
 
 

@@ -1,15 +1,18 @@
 """Compiled programs, cached by the *value* of the settings that shape them.
 
 `optax.adam(1e-3) != optax.adam(1e-3)`, so a cache keyed by objects would recompile for every call that builds its
-optimizer anew. `fingerprint` compares what closures hold instead: code, cells, defaults, arrays and, for code that
-is not an installed library's, the globals it names. What it cannot look into is compared by identity, which can
-only cost a recompilation.
+optimizer anew. `fingerprint` compares what objects hold instead: the code, cells and defaults of functions, arrays, the
+attributes of instances, the methods of classes and, for code that is not an installed library's, the globals it names.
+So a notebook cell that is run again with another constant gets another program. What it cannot look into is compared by
+identity: state that such an object changes in place goes unseen, as it does with `jax.jit`.
 """
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
+import sys
 import sysconfig
 import types
 from collections import OrderedDict
@@ -27,6 +30,9 @@ _LIBRARIES = tuple(
     for p in {*sysconfig.get_paths().values(), str(Path(__file__).parent)}
     if p not in ("", "/", sysconfig.get_paths()["data"])
 )
+
+
+_CLASS_PARTS = (types.FunctionType, int, float, str, tuple)
 
 
 class _Same:
@@ -47,15 +53,33 @@ def fingerprint(value: Any) -> Hashable:
     return _key(value, {})
 
 
-def _key(value: Any, seen: dict[int, int]) -> Hashable:
+def trace_context() -> Hashable:
+    """The settings of jax that change what a program computes."""
+    names = ("enable_x64", "default_matmul_precision", "threefry_partitionable", "numpy_dtype_promotion", "debug_nans")
+    return tuple(getattr(jax.config, f"jax_{name}") for name in names)
+
+
+def shapes_of(tree: Any) -> Hashable:
+    """Structure, shapes and dtypes of a tree of arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
+
+
+def _key(value: Any, seen: dict[int, Any]) -> Hashable:
+    """The key of one value; `seen` holds those that are done, or a mark for those under way."""
     if value is None or isinstance(value, bool | int | str | bytes):
         return (type(value), value)
     if isinstance(value, float | complex):
         return (type(value), repr(value))
     if id(value) in seen:
-        return ("seen", seen[id(value)])
-    seen = {**seen, id(value): len(seen)}
-    if isinstance(value, jax.core.Tracer):
+        return seen[id(value)][0]
+    seen[id(value)] = (("under way", len(seen)), value)
+    seen[id(value)] = (_compound_key(value, seen), value)
+    return seen[id(value)][0]
+
+
+def _compound_key(value: Any, seen: dict[int, Any]) -> Hashable:
+    if isinstance(value, jax.core.Tracer | types.BuiltinFunctionType | types.ModuleType):
         return _Same(value)
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _array_key(value)
@@ -71,14 +95,17 @@ def _key(value: Any, seen: dict[int, int]) -> Hashable:
         return (type(value), tuple((repr(k), _key(v, seen)) for k, v in value.items()))
     if isinstance(value, set | frozenset):
         return (type(value), frozenset(_key(item, seen) for item in value))
-    if isinstance(value, type | types.ModuleType | types.BuiltinFunctionType):
-        return _Same(value)
+    if isinstance(value, type):
+        return _class_key(value, seen)
     if hasattr(value, "__dataclass_fields__"):
         fields = ((name, _key(getattr(value, name, None), seen)) for name in value.__dataclass_fields__)
-        return (type(value), tuple(fields))
+        return (_key(type(value), seen), tuple(fields))
     leaves, structure = jax.tree.flatten(value)
     if not (len(leaves) == 1 and leaves[0] is value) and _hashable(structure):
         return (structure, tuple(_key(leaf, seen) for leaf in leaves))
+    plain = isinstance(value, types.SimpleNamespace) or not _is_library_class(type(value))
+    if plain and hasattr(value, "__dict__") and not hasattr(type(value), "__slots__"):
+        return ("instance", _key(type(value), seen), _key(vars(value), seen))
     if type(value).__eq__ is not object.__eq__ and _hashable(value):
         return (type(value), value)
     return _Same(value)
@@ -99,38 +126,75 @@ def _array_key(value: Any) -> Hashable:
     return ("array", str(value.dtype), data.shape, hashlib.sha256(np.ascontiguousarray(data).tobytes()).digest())
 
 
-def _function_key(function: types.FunctionType, seen: dict[int, int]) -> Hashable:
+def _class_key(cls: type, seen: dict[int, Any]) -> Hashable:
+    """The class itself and, where it is the user's, its methods and constants, which a notebook may replace."""
+    parts = []
+    for base in cls.__mro__:
+        if not _is_library_class(base):
+            held = [(n, v) for n, v in vars(base).items() if isinstance(v, _CLASS_PARTS)]
+            parts.append(tuple((name, _key(value, seen)) for name, value in held))
+    return ("class", _Same(cls), tuple(parts))
+
+
+def _is_library_class(cls: type) -> bool:
+    if cls.__module__ == "__main__":
+        return False
+    module = sys.modules.get(cls.__module__)
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return module is not None
+    return _is_library(file)
+
+
+def _function_key(function: types.FunctionType, seen: dict[int, Any]) -> Hashable:
     cells = []
     for cell in function.__closure__ or ():
         try:
             cells.append(_key(cell.cell_contents, seen))
         except ValueError:  # a name that is not bound yet
             cells.append("empty")
-    named: tuple = ()
+    named: list = []
     if not _is_library(function.__code__.co_filename):
         space = function.__globals__
-        named = tuple((name, _key(space[name], seen)) for name in _names(function.__code__) if name in space)
+        names, attributes = _names(function.__code__)
+        for name in names:
+            value = space.get(name)
+            named.append((name, _key(value, seen)))
+            if isinstance(value, types.ModuleType) and not _is_library(getattr(value, "__file__", None) or "<library>"):
+                held = ((n, getattr(value, n)) for n in attributes if hasattr(value, n))
+                named.append(tuple((n, _key(v, seen)) for n, v in held))
     return (
         "function",
         function.__code__,
         tuple(cells),
         _key(function.__defaults__, seen),
         _key(function.__kwdefaults__, seen),
-        named,
+        tuple(named),
     )
 
 
 @functools.cache
 def _is_library(filename: str) -> bool:
-    return str(Path(filename).resolve()).startswith(_LIBRARIES) or "site-packages" in filename
+    if filename.startswith("<library") or "site-packages" in filename:
+        return True
+    return str(Path(filename).resolve()).startswith(_LIBRARIES)
 
 
-def _names(code: types.CodeType) -> tuple[str, ...]:
-    found = set(code.co_names)
+@functools.lru_cache(maxsize=4096)
+def _names(code: types.CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of globals that the code reads, and of attributes."""
+    loads = ("LOAD_GLOBAL", "LOAD_NAME")
+    read: set = set()
+    attributes: set = set()
+    for step in dis.get_instructions(code):
+        (read if step.opname in loads else attributes).add(step.argval if isinstance(step.argval, str) else None)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found |= set(_names(constant))
-    return tuple(sorted(found))
+            inner_read, inner_attributes = _names(constant)
+            read |= set(inner_read)
+            attributes |= set(inner_attributes)
+    keep = set(code.co_names) | read
+    return tuple(sorted(read - {None})), tuple(sorted((attributes & keep) - {None}))
 
 
 class ProgramCache:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -51,9 +52,9 @@ def check_finite(name: str, value: Any) -> None:
     if not is_concrete(value):
         return
     value = np.asarray(value)
-    if not np.issubdtype(value.dtype, np.inexact):
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
         return
-    bad = ~np.isfinite(value)
+    bad = ~np.isfinite(value.astype(np.float64) if value.dtype.itemsize < 4 else value)
     if bad.any():
         if value.ndim == 0:
             raise InputError(f"`{name}` expected a finite number, but it is {value}.")
@@ -111,18 +112,18 @@ def _as_numeric(name: str, leaf: Any) -> Any:
     return array
 
 
-def check_width_of_inputs(x: Any, example: Any) -> None:
+def check_width_of_inputs(x: Any, example: Any, *, name: str = "x") -> None:
     """Raise unless one example of `x` has the shape that the networks were trained on."""
     want = jax.tree_util.tree_flatten_with_path(example)[0]
     got = jax.tree_util.tree_flatten_with_path(x)[0]
     if [path for path, _ in want] != [path for path, _ in got]:
         names = ", ".join(path_name(path) or "one array" for path, _ in want)
-        raise InputError(f"`x` expected the same parts as in training ({names}).")
+        raise InputError(f"`{name}` expected the same parts as in training ({names}).")
     for (path, leaf), (_, given) in zip(want, got, strict=True):
-        if np.shape(given)[1:] != leaf.shape:
-            label = f"x/{path_name(path)}" if path else "x"
+        if np.shape(given)[1:] != np.shape(leaf):
+            label = f"{name}/{path_name(path)}" if path else name
             raise InputError(
-                f"`{label}` expected shape {('N', *leaf.shape)}, as in training, but has shape {np.shape(given)}."
+                f"`{label}` expected shape {('N', *np.shape(leaf))}, as in training, but has shape {np.shape(given)}."
             )
 
 

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import holdout
-from ._checks import InputError, check_count, check_finite, check_inputs, check_same_length, leading_size
+from ._checks import (
+    InputError,
+    check_count,
+    check_finite,
+    check_inputs,
+    check_same_length,
+    check_width_of_inputs,
+    leading_size,
+)
 from ._training import Data
 from ._typing import PyTree
 from .likelihoods import Transformed, check_width, transformed
@@ -57,14 +65,19 @@ def check_data(method: Method, data: Any, weight: Any, validation: Any) -> tuple
     check_finite("weight", weight)
     if (weight < 0).any() or weight.sum() == 0:
         raise InputError("`weight` expected non-negative numbers that are not all zero.")
-    weight = weight / weight.mean()
+    if (weight > 0).sum() < 2:
+        raise InputError("Training expected at least two examples of positive weight.")
+    weight = weight / weight[weight > 0].mean()
     if not isinstance(validation, tuple | list):
         return x, y, weight, None
+    if len(validation) != 2:
+        raise InputError("`validation` expected a fraction or a pair (x, y).")
     held_x, held_y = check_inputs(validation[0], name="validation x"), method.likelihood.check(validation[1])
     num_held = leading_size("validation x", held_x)
     check_same_length(num_held, held_y, name="validation y")
     if str(jax.tree.structure(held_x)) != str(jax.tree.structure(x)):
         raise InputError("The inputs of `validation` expected the same structure as `x`.")
+    check_width_of_inputs(held_x, jax.tree.map(lambda leaf: leaf[0], x), name="validation x")
     x = jax.tree.map(lambda a, b: np.concatenate([np.asarray(a), np.asarray(b)]), x, held_x)
     y = np.concatenate([np.asarray(y), np.asarray(held_y)])
     return x, y, np.concatenate([weight, np.ones(num_held)]), (held_x, held_y)
@@ -88,6 +101,8 @@ def standardize_targets(
     method: Method, y: Any, counted: np.ndarray, wanted: bool | None, start: PyTree
 ) -> tuple[Any, Any]:
     likelihood = method.likelihood
+    if wanted and (likelihood.task != "regression" or isinstance(likelihood, Transformed)):
+        raise InputError("`standardize_targets` is for the target of a regression that is not transformed already.")
     if likelihood.task != "regression" or wanted is False or (wanted is None and start is not None):
         return likelihood, y
     if isinstance(likelihood, Transformed):
@@ -97,14 +112,23 @@ def standardize_targets(
 
 
 def choose_rows(
-    method: Method, validation: Any, held: Any, num_rows: int, size: int, words: tuple[int, ...]
+    method: Method, validation: Any, held: Any, counted: np.ndarray, num_rows: int, size: int, words: tuple[int, ...]
 ) -> holdout.Rows:
+    """The rows each member trains on and is stopped by, among those `counted` (of positive weight)."""
     if held is not None:
-        return holdout.same_for_all(size, num_rows, len(held[1]))
-    share = validation
-    if share is None:
-        share = 0.1 if method.early_stopping and num_rows >= 50 else 0.0
-    rows = holdout.fraction(words, size, num_rows, float(share))
+        rows = holdout.Rows(
+            np.broadcast_to(counted.astype(np.int32), (size, len(counted))),
+            np.broadcast_to(np.arange(num_rows, num_rows + len(held[1]), dtype=np.int32), (size, len(held[1]))),
+        )
+    else:
+        share = validation
+        if share is None:
+            share = 0.1 if method.early_stopping and len(counted) >= 50 else 0.0
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise InputError(f"`validation` expected a fraction or a pair (x, y), but got a {type(share).__name__}.")
+        rows = holdout.Rows(
+            *(counted[part].astype(np.int32) for part in holdout.fraction(words, size, len(counted), share))
+        )
     if rows.held_out.shape[1] and method.evaluate is None:
         raise InputError(f"{method.name} cannot be stopped by held-out rows; pass validation=0.")
     return rows
@@ -151,8 +175,8 @@ def device_data(x: PyTree, y: Any, weight: np.ndarray, rows: holdout.Rows, setti
     )
 
 
-def check_network(method: Method, likelihood: Any, example: PyTree) -> None:
-    """Raise, in a sentence, where the network cannot take `x` or its outputs do not fit the likelihood."""
+def check_network(method: Method, likelihood: Any, example: PyTree, y: Any) -> None:
+    """Raise, in a sentence, where the network cannot take two rows of `x` or its outputs do not fit the targets."""
     key = jax.random.key(0)
     try:
         outputs = jax.eval_shape(lambda x: method.model.apply(method.model.init(key, x), x)[0], example)
@@ -167,4 +191,11 @@ def check_network(method: Method, likelihood: Any, example: PyTree) -> None:
     if not hasattr(outputs, "shape"):
         raise InputError(f"The network expected to return one array, but returns a {type(outputs).__name__}.")
     if not likelihood.free:  # `attach` has checked the others
-        check_width(likelihood, outputs.shape, 1)
+        check_width(likelihood, outputs.shape, 2)
+    targets = np.shape(y)[1:-1] if getattr(likelihood, "num_outputs", 1) > 1 else np.shape(y)[1:]
+    if outputs.shape[1:-1] != targets or outputs.shape[0] != 2:
+        raise InputError(
+            f"The network gives outputs of shape {('N', *outputs.shape[1:])} for targets of shape "
+            f"{('N', *np.shape(y)[1:])}: it expected to give one row of outputs for each target. Flatten its inputs, "
+            "or pool over positions, before the last layer."
+        )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ._tree import tree_where
 from ._typing import Array, PyTree
 from .execution import Mapping
-from .method import Batch, Method
+from .method import Batch, Method, all_finite
 
 _REFRESH_BATCHES = 8
 
@@ -102,7 +102,8 @@ def training_program(
         return jax.tree.map(lambda leaf: leaf[index], tree)
 
     def update(run: Run, data: Data, index: Array, keys: Array, epoch: Array, step: Array) -> Run:
-        done = (epoch * data.mask.shape[0] + step).astype(data.progress.dtype) * data.progress[0]
+        # Read in the middle of the step: the first rate is not 0, nor the last.
+        done = ((epoch * data.mask.shape[0] + step).astype(data.progress.dtype) + 0.5) * data.progress[0]
 
         def one(state: PyTree, index: Array, words: Array) -> tuple[PyTree, Any]:
             weight = data.weight[index] * data.mask[step]
@@ -123,22 +124,24 @@ def training_program(
                 return jnp.stack([jnp.where(weight > 0, losses * weight, 0).sum(), weight.sum()])
 
             total, weight = jax.lax.map(batch, (index, data.held_out_mask)).sum(0)
-            return total / jnp.maximum(weight, 1e-12)
+            return total / weight
 
         return mapping(one)(state, data.held_out)
 
     def end_epoch(run: Run, data: Data, index: Array, epoch: Array) -> tuple[Run, Array, Array]:
         steps = data.mask.shape[0]
-        keep = run.active & run.finite
-        state = tree_where(keep, run.state, run.before)
+        finite = run.finite & (mapping(lambda state: all_finite(without_optimizer(state)))(run.state) | ~run.active)
+        keep, losses = run.active & finite, jnp.where(run.active, run.epoch_loss / steps, jnp.nan)
+        state = run.state
         if method.refresh is not None:
             some = index[:, : min(steps, _REFRESH_BATCHES)]
             state = mapping(lambda state, index: method.refresh(state, rows(data.x, index)))(state, some)  # type: ignore[misc]
-        run = run._replace(state=state, before=state, active=keep)
-        losses = run.epoch_loss / steps
+        state = tree_where(keep, state, run.before)
+        run = run._replace(state=state, before=state, active=keep, finite=finite)
         held = jnp.full_like(losses, jnp.nan)
         if jax.tree.leaves(run.best):
             held = held_out_loss(without_optimizer(state), data).astype(run.best_loss.dtype)
+            held = jnp.where(keep, held, jnp.nan)
             better = keep & (held < run.best_loss)
             run = run._replace(
                 best=tree_where(better, without_optimizer(state), run.best),

@@ -47,16 +47,10 @@ def fraction(words: tuple[int, ...], size: int, num_rows: int, share: float) -> 
     if share and not 0 < out < num_rows:
         out = min(max(out, 1), num_rows - 1)
     if out == 0:
-        return same_for_all(size, num_rows)
+        everything = np.broadcast_to(np.arange(num_rows, dtype=np.int32), (size, num_rows))
+        return Rows(everything, everything[:, :0])
     orders = np.stack([_permutation(_generator(words, _SPLIT, k), num_rows) for k in range(size)])
     return Rows(np.sort(orders[:, out:]), np.sort(orders[:, :out]))
-
-
-def same_for_all(size: int, num_rows: int, num_held_out: int = 0) -> Rows:
-    """All members train on the first `num_rows` rows and are stopped by the `num_held_out` after them."""
-    train = np.broadcast_to(np.arange(num_rows, dtype=np.int32), (size, num_rows))
-    held_out = np.arange(num_rows, num_rows + num_held_out, dtype=np.int32)
-    return Rows(train, np.broadcast_to(held_out, (size, num_held_out)))
 
 
 def epoch_orders(

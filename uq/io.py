@@ -110,6 +110,7 @@ def load(
         key=jax.random.wrap_key_data(jnp.asarray(arrays["uq.key"]), impl=meta["key_impl"]),
         inputs=Scaling(*scaling) if scaling else None,
         weight=jnp.asarray(arrays["uq.weight"]) if "uq.weight" in arrays else None,
+        origin=jnp.asarray(arrays["uq.origin"]) if "uq.origin" in arrays else None,
         history=_history(meta["history"], arrays),
         example=example,
     )
@@ -137,6 +138,8 @@ def _describe(posterior: Posterior) -> tuple[dict[str, np.ndarray], dict[str, An
     arrays = {**state, "uq.key": np.asarray(jax.random.key_data(key))}
     if posterior.weight is not None:
         arrays["uq.weight"] = np.asarray(posterior.weight)
+    if posterior.origin is not None:
+        arrays["uq.origin"] = np.asarray(posterior.origin)
     if posterior.inputs is not None:
         arrays |= {"uq.inputs/mean": posterior.inputs.mean, "uq.inputs/scale": posterior.inputs.scale}
     history = posterior.history

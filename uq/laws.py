@@ -125,24 +125,29 @@ def mixture_cdf(d: Any, weight: Array, y: ArrayLike) -> Array:
 
 
 def mixture_icdf(d: Any, weight: Array, q: Array) -> Array:
-    """The mixture's quantile of level `q`, `()` or broadcasting against one component.
+    """The mixture's quantile of level `q`, `()` or broadcasting against one component."""
+    q = jnp.asarray(q, _normal(d)[0].dtype)
+    upper = q > 0.5
+    return mixture_tail(d, weight, jnp.where(upper, 1 - q, q), upper)
 
-    Bisection between the smallest and largest component quantile, on the side of the smaller tail so that extreme
-    levels keep their precision, then one Newton step whose derivative is that of the implicit function.
+
+def mixture_tail(d: Any, weight: Array, tail: Array, upper: Array) -> Array:
+    """The point beyond which the mixture has probability `tail`: above it where `upper`, below it otherwise.
+
+    Given as a tail, an extreme level keeps its precision. Bisection between the smallest and largest component
+    quantile, then one Newton step whose derivative is that of the implicit function.
     """
     loc, scale = _normal(d)
     live = (weight > 0).reshape((-1,) + (1,) * (loc.ndim - 1))
-    q = jnp.asarray(q, loc.dtype)
-    each = loc + scale * ndtri(q)
+    tail = jnp.asarray(tail, loc.dtype)
+    side = jnp.where(upper, -1, 1).astype(loc.dtype)
+    each = loc + side * scale * ndtri(tail)
     low = jax.lax.stop_gradient(jnp.where(live, each, jnp.inf).min(0))
     high = jax.lax.stop_gradient(jnp.where(live, each, -jnp.inf).max(0))
-    upper = q > 0.5
 
     def excess(y: Array) -> Array:
-        z = (y - loc) / scale
-        below = mixture_mean(ndtr(z), weight) - q
-        above = (1 - q) - mixture_mean(ndtr(-z), weight)
-        return jnp.where(upper, above, below)
+        """Probability beyond `y` on the tail's side, less `tail`; rising in `y`."""
+        return side * (mixture_mean(ndtr(side * (y - loc) / scale), weight) - tail)
 
     def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket

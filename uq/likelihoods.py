@@ -236,7 +236,9 @@ class Transformed:
 
     @property
     def log_jacobian(self) -> Array:
-        """log |dy/dz|, summed over outputs."""
+        """log |dy/dz|, summed over outputs; in float64 on the host where the scale is concrete."""
+        if is_concrete(self.scale):
+            return jnp.asarray(np.log(np.asarray(self.scale, np.float64)).sum(), jnp.result_type(float))
         return jnp.sum(jnp.log(self._scale))
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
@@ -269,16 +271,21 @@ def transformed(likelihood: Likelihood, loc: ArrayLike, scale: ArrayLike) -> Tra
         loc, scale = np.asarray(loc, np.float64), np.asarray(scale, np.float64)
         if not (np.all(np.isfinite(loc)) and np.all(np.isfinite(scale)) and np.all(scale > 0)):
             raise InputError(f"`transformed` expected a finite loc and a positive scale, but got {loc} and {scale}.")
+    if isinstance(likelihood, Transformed):  # two changes of units are one
+        loc, scale = loc + scale * likelihood.loc, scale * likelihood.scale
+        likelihood = likelihood.base
     return Transformed(likelihood, loc, scale)
 
 
 def attach(model: Model, likelihood: Likelihood) -> Model:
     """The model whose outputs carry the likelihood's free parameters as extra columns.
 
-    Parameters become `{"network": …, "likelihood": (free,)}`. Without free parameters the model is unchanged.
+    Parameters become `{"network": …, "likelihood": (free,)}`. Without free parameters they are unchanged, and the
+    outputs of a network of width 1 get their event axis where it leaves it out.
     """
+    _check_likelihood(likelihood)
     if not likelihood.free:
-        return model
+        return _with_columns(model, likelihood) if likelihood.width == 1 else model
 
     def init(key: Key, x: PyTree) -> Variables:
         variables = model.init(key, x)
@@ -293,6 +300,30 @@ def attach(model: Model, likelihood: Likelihood) -> Model:
         return jnp.concatenate([outputs, jnp.broadcast_to(extra, (*outputs.shape[:-1], extra.size))], -1), state
 
     return Model(init, apply)
+
+
+def _check_likelihood(likelihood: Any) -> None:
+    if isinstance(likelihood, type):
+        raise InputError(
+            f"Expected a likelihood, but got the class {likelihood.__name__}: write {likelihood.__name__}(…)."
+        )
+    if not isinstance(likelihood, Likelihood):
+        raise InputError(f"Expected a likelihood, such as uq.likelihoods.Gaussian(), but got {likelihood!r}.")
+    try:
+        hash(likelihood.base if isinstance(likelihood, Transformed) else likelihood)
+    except TypeError:
+        raise InputError(
+            f"The likelihood {type(likelihood).__name__} cannot be hashed, and so not be compiled for; make it a "
+            "frozen dataclass."
+        ) from None
+
+
+def _with_columns(model: Model, likelihood: Likelihood) -> Model:
+    def apply(variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
+        outputs, state = model.apply(variables, x, key=key, train=train)
+        return columns(outputs, likelihood), state
+
+    return Model(model.init, apply)
 
 
 def columns(outputs: Array, likelihood: Likelihood) -> Array:
@@ -365,7 +396,7 @@ def _check_labels(y: Any, num_classes: int, name: str) -> Any:
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    elif y.ndim == 2 and y.shape[1] == num_classes:
+    elif y.ndim == 2 and y.shape[1] == num_classes and set(np.unique(y)) <= {0, 1} and (y.sum(1) == 1).all():
         raise InputError(f"{name} expected labels of shape (N,), but `y` looks one-hot: pass y.argmax(1).")
     if y.dtype.kind not in "biuf":
         raise InputError(f"{name} expected whole-number labels, but the dtype of `y` is {y.dtype}: encode them first.")

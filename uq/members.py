@@ -38,8 +38,8 @@ def as_key(key: Key, *, name: str = "key") -> Array:
     if isinstance(key, bool):
         raise InputError(f"`{name}` expected a key or an int seed, but it is {key!r}.")
     if isinstance(key, int | np.integer):
-        if not -(2**63) <= key < 2**63:
-            raise InputError(f"`{name}` expected a seed of at most 63 bits, but it is {key}.")
+        if not 0 <= key < 2**32:  # more bits would be dropped in silence
+            raise InputError(f"`{name}` expected a seed from 0 to 2**32 − 1, but it is {key}.")
         return jax.random.key(int(key))
     if is_key(key):
         return key
@@ -214,6 +214,8 @@ def concatenate(ensembles: Sequence[PyTree]) -> PyTree:
       InputError: none given, or two differ in structure or in the shape of a leaf beyond the first axis (named).
     """
     ensembles = list(ensembles)
+    if any(hasattr(e, "predict") for e in ensembles):
+        raise InputError("`concatenate` joins `Members` (`posterior.sample()`) or variables, not posteriors.")
     if not ensembles:
         raise InputError("`concatenate` expected at least one ensemble, but got none.")
     if not isinstance(ensembles[0], Members):

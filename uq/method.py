@@ -116,6 +116,11 @@ def ensemble(
       4
     """
     size = check_count("size", size)
+    if not isinstance(method, Method):
+        raise InputError(
+            f"`ensemble` expected a method, such as uq.methods.map_estimate(network, likelihood), but got a "
+            f"{type(method).__name__}."
+        )
     if method.member is not None:
         raise InputError("`ensemble` expected a method for one member, but got an ensemble; make one larger instead.")
     swept = {name: jnp.asarray(value) for name, value in (hyperparams or {}).items()}
@@ -146,10 +151,11 @@ def ensemble(
     )
 
 
-def set_hyperparams(state: PyTree, swept: Mapping[str, Array], index: Array, size: int) -> PyTree:
+def set_hyperparams(state: PyTree, swept: Mapping[str, Array], index: Array, size: int | None) -> PyTree:
     """One member's values into every `optax.inject_hyperparams` state found in `state`.
 
-    Values come from `swept`, or, where the injected value itself leads with an axis of `size`, from there.
+    Values come from `swept`, or, where the injected value itself leads with an axis of `size`, from there. None for
+    `size` is a single network, whose values are scalars.
     """
     found: set[str] = set()
 
@@ -161,13 +167,22 @@ def set_hyperparams(state: PyTree, swept: Mapping[str, Array], index: Array, siz
             return node
         values = {}
         for name, value in node.hyperparams.items():
+            found.add(name)
+            if name in swept and name in getattr(node, "hyperparams_states", {}):
+                raise InputError(
+                    f"Hyperparameter {name!r} follows a schedule, which would override the sweep. Inject a number."
+                )
             if name in swept:
-                values[name] = swept[name][index].astype(jnp.asarray(value).dtype)
-            elif np.ndim(value) == 1 and np.shape(value)[0] == size:
+                dtype = jnp.asarray(value).dtype
+                floating = jnp.issubdtype(dtype, jnp.floating)
+                values[name] = swept[name][index].astype(dtype if floating else jnp.result_type(float))
+            elif np.ndim(value) == 0:
+                values[name] = value
+            elif size is not None and np.shape(value)[0] == size:
                 values[name] = value[index]
             else:
-                values[name] = value
-            found.add(name)
+                wanted = "a number" if size is None else f"a number, or one value for each of the {size} members"
+                raise InputError(f"Hyperparameter {name!r} expected {wanted}, but has shape {np.shape(value)}.")
         inner = jax.tree.map(choose, node.inner_state, is_leaf=is_injected)
         return node._replace(hyperparams=values, inner_state=inner)
 

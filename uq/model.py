@@ -174,6 +174,8 @@ def from_linen(module: Any, *, flags: Flags | None = None) -> Model:
     def init(key: Key, x: PyTree) -> Variables:
         rngs = _streams(key, ("params", "dropout"))
         collections = dict(run(module.init, rngs, x, train=False, stochastic=False))
+        # Sown values are tuples: what a call tells, not what the network carries.
+        collections = {name: part for name, part in collections.items() if not _is_sown(part)}
         return Variables(collections.pop("params", {}), collections)
 
     def apply(variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
@@ -192,6 +194,11 @@ def from_linen(module: Any, *, flags: Flags | None = None) -> Model:
         return outputs, {**carried, **updated} if carried else variables.state
 
     return Model(init, apply)
+
+
+def _is_sown(collection: PyTree) -> bool:
+    nodes = jax.tree.leaves(collection, is_leaf=lambda node: isinstance(node, tuple))
+    return bool(nodes) and all(isinstance(node, tuple) for node in nodes)
 
 
 def _find_flags(module: Any) -> Flags:
@@ -227,6 +234,7 @@ def _obey(*, train: bool, stochastic: bool) -> Callable[..., Any]:
         (nn.Dropout, "deterministic", 1, not stochastic),
         (nn.BatchNorm, "use_running_average", 1, not train),
         (nn.MultiHeadDotProductAttention, "deterministic", None, not stochastic),
+        (nn.SpectralNorm, "update_stats", None, train),
     )
 
     def interceptor(call: Callable[..., Any], args: tuple, kwargs: dict, context: Any) -> Any:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._cache import ProgramCache, fingerprint
-from ._checks import InputError, check_count, check_inputs, check_width_of_inputs
+from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
+from ._checks import InputError, check_count, check_inputs, check_width_of_inputs, is_concrete
 from ._tree import tree_size
 from ._typing import Array, ArrayLike, Key, PyTree
 from .execution import run_once
@@ -33,7 +33,7 @@ class History(NamedTuple):
     """How training went. Losses are on the scale the networks were trained in."""
 
     loss: np.ndarray
-    """Mean training objective, `(epochs, K)`."""
+    """Mean training objective, `(epochs, K)`; NaN after a member has stopped."""
     held_out_loss: np.ndarray
     """Negative log-likelihood of each member's left-out rows, `(epochs, K)`; NaN where there are none."""
     best_epoch: np.ndarray
@@ -45,6 +45,15 @@ class History(NamedTuple):
     interrupted: bool
     diverged: np.ndarray
     """Members that met a loss or gradient that was not finite."""
+
+    def take(self, index: np.ndarray) -> History:
+        """The history of some members."""
+        return self._replace(
+            loss=self.loss[:, index],
+            held_out_loss=self.held_out_loss[:, index],
+            best_epoch=self.best_epoch[index],
+            diverged=np.flatnonzero(np.isin(index, self.diverged)),
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,8 @@ class Posterior:
     history: History | None = None
     example: PyTree = None
     """Shape and dtype of one example of `x`."""
+    origin: Array | None = None
+    """Which member of the fit each is, `(K,)`; None means 0 … K − 1. A member's draws depend on it alone."""
 
     @property
     def size(self) -> int:
@@ -92,19 +103,27 @@ class Posterior:
     def sample(self, num: int | None = None, *, key: Key | None = None) -> Members:
         """`num` networks from each member (the method's own number by default), member-major, with weights."""
         num = self.method.num_draws if num is None else check_count("num", num)
-        key = jax.random.fold_in(self.key, 1) if key is None else as_key(key)
-        method = self.method
-        program = _PROGRAMS.get(
-            (fingerprint(method), num),
-            lambda: jax.jit(
-                lambda key, state: method.sample(key, state, num),
-                compiler_options=run_once(num * tree_size(self.state) // self.size),
-            ),
-        )
-        members = program(key, self.state)
+        method, own = self.method, key is None
+        origin = jnp.arange(self.size) if self.origin is None else jnp.asarray(self.origin)
+
+        def draw(key: Key, state: PyTree, origin: Array) -> Members:
+            key = jax.random.fold_in(key, 1) if own else key
+            if method.member is not None:
+                key = jax.vmap(lambda k: jax.random.fold_in(key, k))(origin)
+            return method.sample(key, state, num)
+
+        arguments = (self.key if own else as_key(key), self.state, origin)
+        if is_concrete(arguments):
+            options = run_once(num * tree_size(self.state) // self.size)
+            program = _PROGRAMS.get(
+                (fingerprint(method), num, own, shapes_of(arguments), trace_context()),
+                lambda: jax.jit(draw).lower(*arguments).compile(compiler_options=options),
+            )
+            members = program(*arguments)
+        else:
+            members = draw(*arguments)
         weight = jnp.full(self.size, 1 / self.size) if self.weight is None else self.weight
-        origin = jnp.repeat(jnp.arange(self.size), num)
-        return members._replace(weight=jnp.repeat(weight / num, num), origin=origin)
+        return members._replace(weight=jnp.repeat(weight / num, num), origin=jnp.repeat(origin, num))
 
     def predict(
         self,
@@ -135,17 +154,25 @@ class Posterior:
     def take(self, index: Any) -> Posterior:
         """The posterior of some members: an int, a slice, or a list of them; `best` picks one by a score."""
         self._needs_ensemble("take")
-        index = np.atleast_1d(np.arange(self.size)[index])
+        try:
+            index = np.atleast_1d(np.arange(self.size)[index])
+        except IndexError:
+            raise InputError(
+                f"There are {self.size} members (0 to {self.size - 1}), but member {index} was asked for."
+            ) from None
         if len(index) == 0:
             raise InputError("`take` expected at least one member.")
         weight = None if self.weight is None else np.asarray(self.weight)[index]
         if weight is not None:
             weight = jnp.asarray(weight / max(weight.sum(), 1e-30))
+        origin = np.arange(self.size) if self.origin is None else np.asarray(self.origin)
         return replace(
             self,
             method=_resized(self.method, len(index)),
             state=jax.tree.map(lambda leaf: leaf[index], self.state),
             weight=weight,
+            history=None if self.history is None else self.history.take(index),
+            origin=jnp.asarray(origin[index]),
         )
 
     def best(self, score: ArrayLike) -> Posterior:
@@ -201,9 +228,9 @@ def posterior(
     if isinstance(variables, list | tuple) and not isinstance(variables, Variables):
         if not variables:
             raise InputError("`variables` expected at least one network, but the list is empty.")
-        tree = stack([_as_variables(v) for v in variables])
+        tree = stack([as_variables(v) for v in variables])
     else:
-        tree = _as_variables(variables)
+        tree = as_variables(variables)
     size = num_members(tree)
     if likelihood.free and not (isinstance(tree.params, dict) and set(tree.params) == {"network", "likelihood"}):
         raise InputError(
@@ -219,7 +246,7 @@ def posterior(
     return Posterior(method, MapState(tree, ()), likelihood, jax.random.key(0), inputs, weight, None, example)
 
 
-def _as_variables(tree: PyTree) -> Variables:
+def as_variables(tree: PyTree) -> Variables:
     """`Variables` from what frameworks hand out."""
     if isinstance(tree, Variables):
         return tree

@@ -51,16 +51,20 @@ def predict(
         wrong width, or inputs that the network cannot take.
     """
     model = as_model(model)
+    if not isinstance(members, Members):
+        raise InputError(
+            f"`predict` expected `Members`, but got a {type(members).__name__}; for trained variables use "
+            "uq.posterior(model, likelihood, variables).predict(x)."
+        )
     x = check_inputs(x)
     num_rows, size = leading_size("x", x), num_members(members)
     check_outputs(model, likelihood, members, x)
-    if batch_size is None or member_size is None:
-        one = _bytes_per_row(model, members, x)
-        allowed = max(1, _BUDGET // max(one, 1))
-        member_size = member_size or min(size, max(1, allowed // min(num_rows, 256)))
-        batch_size = batch_size or max(1, allowed // member_size)
-    batch_size = _bucket(min(check_count("batch_size", batch_size), num_rows))
+    allowed = max(1, _BUDGET // max(_bytes_per_row(model, members, x), 1))
+    if member_size is None:
+        member_size = max(1, allowed // min(num_rows, 256))
     member_size = min(check_count("member_size", member_size), size)
+    batch_size = max(1, allowed // member_size) if batch_size is None else check_count("batch_size", batch_size)
+    batch_size = _bucket(min(batch_size, num_rows))
     program = _PROGRAMS.get(fingerprint(model), lambda: _program(model))
 
     rows: list[Any] = []
@@ -82,7 +86,8 @@ def _program(model: Model) -> Any:
     def run(members: Members, x: PyTree) -> Array:
         def one(variables: Any, key: Any) -> Array:
             joined: Any = variables if not jax.tree.leaves(members.shared) else (variables, members.shared)
-            return model.apply(joined, x, key=key)[0]
+            outputs = model.apply(joined, x, key=key)[0]
+            return outputs if outputs.dtype.itemsize >= 4 else outputs.astype(jnp.float32)
 
         return jax.vmap(one, in_axes=(0, None if members.key is None else 0))(members.variables, members.key)
 

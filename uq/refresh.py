@@ -1,8 +1,8 @@
 """Re-estimate the averages a network carries (BatchNorm), which lag behind the weights on short runs.
 
 Carried averages follow `new = m · old + (1 − m) · batch`. Applying the network twice to one batch, once with the
-averages at 0 and once at 1, gives `m` and the batch's own statistic exactly, whatever the layer or its momentum;
-their mean over several batches is the refreshed value. Leaves that do not follow this law are left alone.
+averages at 0 and once at values of their own size, gives `m` and the batch's own statistic, whatever the layer or its
+momentum; their mean over several batches is the refreshed value. Leaves that do not follow this law are left alone.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ def refreshed_state(model: Model, variables: Variables, xs: PyTree) -> PyTree:
       izmailov2018, section 3.1 (a pass over the data), here without assuming a momentum.
     """
 
-    def after(value: float, x: PyTree) -> PyTree:
-        filled = jax.tree.map(lambda leaf: jnp.full_like(leaf, value) if is_float(leaf) else leaf, variables.state)
-        return model.apply(Variables(variables.params, filled), x, train=True)[1]
+    def after(state: PyTree, x: PyTree) -> PyTree:
+        return model.apply(Variables(variables.params, state), x, train=True)[1]
 
-    first = jax.tree.map(lambda leaf: leaf[0], xs)
-    momentum = jax.tree.map(lambda a, b: b - a if is_float(a) else a, after(0.0, first), after(1.0, first))
-    shares = jax.lax.map(lambda x: after(0.0, x), xs)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if is_float(leaf) else leaf, variables.state)
+    shares = jax.lax.map(lambda x: after(zeros, x), xs)
+    own = jax.tree.map(lambda leaf: leaf[0], shares)
+    # A probe much smaller than the batch's share would drown in its rounding.
+    probe = jax.tree.map(lambda a: jnp.where(a == 0, 1, a) if is_float(a) else a, own)
+    moved = after(probe, jax.tree.map(lambda leaf: leaf[0], xs))
+    momentum = jax.tree.map(lambda a, b, p: (b - a) / p if is_float(a) else a, own, moved, probe)
 
     def mend(old: Array, m: Array, share: Array) -> Array:
         if not is_float(old):

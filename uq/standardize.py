@@ -6,6 +6,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ._checks import UQWarning, is_concrete
@@ -21,6 +22,7 @@ class Scaling(NamedTuple):
     def apply(self, x: PyTree) -> PyTree:
         """`(x − mean) / scale`, float32 (float64 where that is on), from float64 arithmetic."""
         if not is_concrete(x):
+            x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
             return (x - self.mean.astype(x.dtype)) / self.scale.astype(x.dtype)
         dtype = jax.dtypes.canonicalize_dtype(np.float64)
         return ((np.asarray(x, np.float64) - self.mean) / self.scale).astype(dtype)
@@ -29,8 +31,10 @@ class Scaling(NamedTuple):
 def scaling_of(values: Any) -> Scaling:
     """Mean and standard deviation over examples; a constant column keeps scale 1."""
     values = np.asarray(values, np.float64)
-    mean = values.mean(0)
-    scale = (values - mean).std(0)
+    unit = np.max(np.abs(values), axis=0)  # squares of huge numbers overflow, those of tiny ones vanish
+    unit = np.where((unit > 1e-100) & (unit < 1e100), 1.0, np.where(unit == 0, 1.0, unit))
+    mean = (values / unit).mean(0) * unit
+    scale = ((values - mean) / unit).std(0) * unit
     # A column whose spread is rounding error is constant.
     constant = scale <= 1e-12 * np.maximum(np.abs(mean), 1e-300)
     return Scaling(mean, np.where(constant, 1.0, scale))
@@ -40,7 +44,7 @@ def input_scaling(x: PyTree) -> Scaling | None:
     """The scaling of rank-2 floating inputs; None for anything else (images, tokens, pytrees)."""
     if len(jax.tree.leaves(x)) != 1 or not hasattr(x, "dtype"):
         return None
-    if x.ndim != 2 or not np.issubdtype(np.dtype(x.dtype), np.floating):
+    if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
         return None
     scaling = scaling_of(x)
     constant = np.flatnonzero(np.ptp(np.asarray(x), axis=0) == 0)

@@ -18,11 +18,12 @@ import numpy as np
 
 from . import _setup as setup
 from . import holdout
-from ._cache import ProgramCache, fingerprint
+from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
 from ._checks import (
     InputError,
     UQWarning,
     check_count,
+    path_name,
 )
 from ._training import Data, Run, Stretch, start_run, training_program, without_optimizer
 from ._tree import tree_size, tree_where
@@ -30,8 +31,7 @@ from ._typing import ArrayLike, Key, PyTree
 from .execution import run_once, vmapped
 from .members import as_key, member_keys, num_members
 from .method import Method, set_hyperparams
-from .model import Variables
-from .posterior import History, Posterior
+from .posterior import History, Posterior, as_variables
 from .progress import Progress
 
 _PROGRAMS = ProgramCache()
@@ -92,22 +92,30 @@ def fit(
       (200,)
     """
     began = time.perf_counter()
+    if not isinstance(method, Method):
+        raise InputError(
+            "`fit` expected a method, such as uq.deep_ensemble(network, likelihood), but got a "
+            f"{type(method).__name__}."
+        )
     key = as_key(key)
+    if key.ndim:
+        raise InputError(f"`key` expected one key, from which each member derives its own, but got {key.shape} keys.")
     x, y, weight, held = setup.check_data(method, data, weight, validation)
     num_rows = len(y) - len(held[1]) if held else len(y)
     counted = np.flatnonzero(weight[:num_rows] > 0)
     inputs, x = setup.standardize_inputs(x, counted, standardize_inputs, start)
     likelihood, y = setup.standardize_targets(method, y, counted, standardize_targets, start)
     single, size = method.member or method, method.size or 1
-    rows = setup.choose_rows(method, validation, held, num_rows, size, holdout.key_words(key))
+    rows = setup.choose_rows(method, validation, held, counted, num_rows, size, holdout.key_words(key))
     batch_size = setup.choose_batch_size(batch_size, num_rows, rows)
     epochs = setup.default_epochs(rows.train.shape[1], batch_size) if epochs is None else check_count("epochs", epochs)
     settings = setup.plan(rows, size, batch_size, epochs)
     if patience is not None and rows.held_out.shape[1] == 0:
         raise InputError("`patience` needs left-out rows to judge by; pass validation=0.1 or validation=(x, y).")
-    arrays = setup.device_data(x, y, weight, rows, settings, check_count("patience", patience or epochs + 1))
+    patience = epochs + 1 if patience is None else check_count("patience", patience)
+    arrays = setup.device_data(x, y, weight, rows, settings, patience)
+    setup.check_network(single, likelihood, jax.tree.map(lambda leaf: leaf[:2], arrays.x), y)
     example = jax.tree.map(lambda leaf: leaf[:1], arrays.x)
-    setup.check_network(single, likelihood, example)
 
     bar = Progress(settings.steps * epochs, show=progress, label=f"{method.name} × {size}")
     bar.note("compiling")
@@ -161,13 +169,13 @@ def _prepare(
     if start is not None:
         start = _check_start(single, start, example, size, ensemble=method.member is not None)
     keep_best = rows.held_out.shape[1] > 0
-    base = fingerprint((single, mapping, keep_best, size))
+    base = (fingerprint((single, mapping, keep_best, size)), trace_context())
     swept = dict(method.hyperparams)
 
     def begin(key: Key, example: PyTree, start: PyTree, swept: Any) -> Run:
         def one(key: Key, index: Any, start: PyTree) -> PyTree:
             state = single.init(key, example, start)
-            return set_hyperparams(state, swept, index, size) if method.member is not None else state
+            return set_hyperparams(state, swept, index, size if method.member is not None else None)
 
         state = mapping(one)(member_keys(key, size), jnp.arange(size), start)
         return start_run(state, size, keep_best=keep_best)
@@ -177,8 +185,8 @@ def _prepare(
     index = jax.ShapeDtypeStruct((settings.call_epochs, size, settings.steps, settings.batch), jnp.int32)
     keys = jax.ShapeDtypeStruct((settings.call_epochs, size, settings.steps, words), jnp.uint32)
     scalar: Any = jax.ShapeDtypeStruct((), jnp.int32)
-    begin_key = (base, "begin", _shapes(begin_args))
-    train_key = (base, "train", _shapes((arrays, index, keys)), str(jax.random.key_impl(key)), _shapes(swept))
+    begin_key = (base, "begin", shapes_of(begin_args))
+    train_key = (base, "train", shapes_of((arrays, index, keys)), str(jax.random.key_impl(key)), shapes_of(swept))
 
     def compile_train(run: Any) -> Any:
         program = training_program(single, mapping, str(jax.random.key_impl(key)))
@@ -198,16 +206,12 @@ def _prepare(
     return run, train, time.perf_counter() - began
 
 
-def _shapes(tree: PyTree) -> tuple:
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
-
-
 def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, ensemble: bool) -> PyTree:
     """Trained variables with a leading axis K, of the structure that the network has."""
     want = jax.eval_shape(single.model.init, jax.random.key(0), example)
-    if not isinstance(start, Variables):
-        start = Variables(start, want.state) if not jax.tree.leaves(want.state) else start
+    start = as_variables(start)
+    if not jax.tree.leaves(want.state):
+        start = start._replace(state=want.state)
     if str(jax.tree.structure(start)) != str(jax.tree.structure(want)):
         raise InputError(
             "`start` expected `Variables(params, state)` of the network's own structure "
@@ -217,7 +221,12 @@ def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, e
         start = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], start)
     if num_members(start) != size:
         raise InputError(f"`start` expected {size} networks (its leading axis), but holds {num_members(start)}.")
-    return start
+    for (path, leaf), given in zip(jax.tree_util.tree_leaves_with_path(want), jax.tree.leaves(start), strict=True):
+        if given.shape[1:] != leaf.shape:
+            raise InputError(
+                f"`start` has {path_name(path)} of shape {given.shape[1:]}, but the network's is {leaf.shape}."
+            )
+    return jax.tree.map(lambda leaf, given: jnp.asarray(given, leaf.dtype), want, start)
 
 
 # The loop on the host
@@ -239,6 +248,7 @@ def _run(
     held: list[np.ndarray] = []
     interrupted = False
     pace = 0.0  # seconds an update
+    active = np.ones(settings.size, bool)
     try:
         for first, index, keys in _calls(rows, settings, key, lambda: pace):
             for low, high in _pieces(settings.steps, len(index), pace):
@@ -252,8 +262,9 @@ def _run(
                     held.append(np.asarray(out)[: len(index)])
                 active = np.asarray(run.active)
                 pace = (time.perf_counter() - then) / taken
-                alive = losses[-1][-1][np.asarray(run.finite)] if losses else np.array([np.nan])
-                bar.advance(taken, float(np.mean(alive)) if alive.size else np.nan, int(active.sum()), settings.size)
+                last = losses[-1][-1] if losses else np.array([np.nan])
+                mean = float(np.nanmean(last)) if np.isfinite(last).any() else np.nan
+                bar.advance(taken, mean, int(active.sum()), settings.size)
                 if stopped.is_set() or not active.any():
                     break
             if stopped.is_set():
@@ -262,10 +273,14 @@ def _run(
             if not active.any():
                 break
     except KeyboardInterrupt:
+        if stopped.is_set():  # the second Ctrl-C
+            raise
         interrupted = True
     jax.block_until_ready(run.active)
     empty = np.zeros((0, settings.size), np.float32)
     joined = (np.concatenate(losses) if losses else empty, np.concatenate(held) if held else empty)
+    ran = ~np.isnan(joined[0]).all(1) if interrupted or not active.any() else np.ones(len(joined[0]), bool)
+    joined = (joined[0][ran], joined[1][ran])  # without epochs after all had stopped
     if interrupted:
         warnings.warn(
             f"Interrupted after {len(joined[0])} of {settings.epochs} epochs; this is the posterior so far.",
@@ -347,7 +362,8 @@ def _report_divergence(finite: np.ndarray) -> None:
         rest = "the others are untouched" if len(bad) < len(finite) else "there is nothing left to predict with"
         warnings.warn(
             f"Member{'s' if len(bad) > 1 else ''} {which} of {len(finite)} diverged (a loss or gradient was not "
-            f"finite) and {'have' if len(bad) > 1 else 'has'} weight 0; {rest}. Lower the learning rate.",
+            f"finite) and {'have' if len(bad) > 1 else 'has'} weight 0; {rest}. "
+            "Lower the learning rate, or look for infinite outputs of the network or the prior.",
             UQWarning,
             stacklevel=3,
         )

@@ -18,6 +18,8 @@ def standardized(model: Model, mean: ArrayLike, scale: ArrayLike) -> Model:
     mean, scale = jnp.asarray(mean), jnp.asarray(scale)
 
     def inner(x: Array) -> Array:
+        x = jnp.asarray(x)
+        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
         return (x - mean.astype(x.dtype)) / scale.astype(x.dtype)
 
     def init(key: Key, x: PyTree) -> Variables:

@@ -45,3 +45,16 @@ def test_tables_hold_cost_beside_quality_and_the_difference_to_the_single_networ
     row = next(iter(classes))
     assert row["nll"] is None and row["vs single"] is None and row["accuracy"] == (1.0, 0.1)
     assert "d " in str(regression) and "w " in str(classes)
+
+
+def test_the_numbers_of_a_column_have_the_same_decimals_and_certain_shares_no_error():
+    records = [
+        record("w", name, "multiclass", [1.0, 2.0], log_score=v, accuracy=a, calibration_error=0.1)
+        for name, v, a in (("map_estimate", 0.0612, 1.0), ("deep_ensemble", 12.5, 0.9))
+    ]
+    records[0]["metrics"]["accuracy"]["stderr"] = 0.0
+    records[1]["metrics"]["log_score"]["stderr"] = 0.034
+    (table,) = suite_tables(records)
+    assert [row[2] for row in table.cells()] == ["0.06 ± 0.10", "12.50 ± 0.03"]
+    assert [row[4] for row in table.cells()] == ["1.00", "0.90 ± 0.10"]
+    assert any("exactly 0 or 1" in note for note in table.notes)

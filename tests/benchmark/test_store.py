@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from uq import InputError
-from uq.benchmark.store import Store, fingerprint
+from uq.benchmark.store import DiskError, Store, fingerprint
 
 
 def test_lines_come_back_whole(tmp_path):
@@ -43,10 +43,15 @@ def test_later_lines_win_and_foreign_lines_are_counted(tmp_path):
     assert store.read() == {"a": {"hash": "a", "v": 2}} and store.skipped_lines == 3
 
 
-def test_fresh_keeps_the_old_file_beside(tmp_path):
+def test_fresh_keeps_every_old_file_and_moves_it_only_for_a_new_record(tmp_path):
     Store(tmp_path, "r.jsonl").append({"hash": "a"})
-    store = Store(tmp_path, "r.jsonl", fresh=True)
-    assert store.read() == {} and "a" in (tmp_path / "r.jsonl.old").read_text()
+    for name, aside in (("b", "r.jsonl.old"), ("c", "r.jsonl.old.1"), ("d", "r.jsonl.old.2")):
+        store, before = Store(tmp_path, "r.jsonl", fresh=True), (tmp_path / "r.jsonl").read_text()
+        assert store.read() == {} and store.fresh and not (tmp_path / aside).exists()
+        store.append({"hash": name})
+        assert set(store.read()) == {name} and (tmp_path / aside).read_text() == before and not store.fresh
+        store.append({"hash": f"{name}2"})
+        assert set(store.read()) == {name, f"{name}2"}
 
 
 def test_a_folder_that_cannot_be_written_is_said_at_once(tmp_path):
@@ -59,6 +64,46 @@ def test_whole_files_leave_no_part_behind(tmp_path):
     store = Store(tmp_path, "r.jsonl")
     path = store.write("figures/a.png", b"1")
     assert path.read_bytes() == b"1" and [p.name for p in path.parent.iterdir()] == ["a.png"]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path, monkeypatch):
+    """A second process writes the same name between another's writing and its renaming."""
+    import os
+
+    first, second = Store(tmp_path, "r.jsonl"), Store(tmp_path, "r.jsonl")
+    real = os.replace
+
+    def replace(*args):
+        monkeypatch.setattr("uq.benchmark.store.os.replace", real)
+        second.write("report.html", b"second")
+        real(*args)
+
+    monkeypatch.setattr("uq.benchmark.store.os.replace", replace)
+    first.write("report.html", b"first")
+    assert (tmp_path / "report.html").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    store = Store(tmp_path, "r.jsonl")
+    store.write("a.html", b"1")
+
+    def replace(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("uq.benchmark.store.os.replace", replace)
+    with pytest.raises(KeyboardInterrupt):
+        store.write("a.html", b"2")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.html", b"1")]
+
+
+def test_records_that_cannot_be_written_are_said_with_the_file(tmp_path):
+    store = Store(tmp_path, "r.jsonl")
+    store.path.mkdir()
+    with pytest.raises(DiskError, match=r"r.jsonl' cannot be written \(Is a directory\)"):
+        store.append({"hash": "a"})
+    with pytest.raises(InputError, match="is a folder"):
+        Store(tmp_path, "r.jsonl")
 
 
 def test_fingerprint_is_of_values_whatever_their_order():

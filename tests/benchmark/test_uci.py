@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from scipy.stats import norm
 import uq
 from tests.data.test_tabular import write
 from uq.benchmark import Store, UCISuite, run_uci, uci_recipe, uci_tables, write_uci
-from uq.benchmark.uci import DEEP_ENSEMBLES, MC_DROPOUT, hidden_units, moment_matched_nll
+from uq.benchmark.uci import DEEP_ENSEMBLES, MC_DROPOUT, hidden_units, moment_matched_nll, summary
+from uq.table import format_cell
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,7 @@ def test_a_line_for_each_split_with_all_that_it_depends_on(ran):
     assert lines == outcome.records and [line["split"] for line in lines] == [0, 1]
     assert set(lines[0]["metrics"]) == {"nll", "nll_moment_matched", "rmse", "crps", "coverage"}
     assert lines[0]["configuration"]["recipe"]["epochs"] == 3 and lines[0]["versions"]["jax"]
+    assert lines[0]["configuration"]["optimizer"]["clip"] == 10.0
     assert lines[0]["warnings"] == []  # the constant feature is known
     assert any("over 2 splits" in line and "deep ensembles 2017" in line for line in said)
 
@@ -54,8 +57,17 @@ def test_tables_are_means_over_splits_beside_the_published_ones(ran):
     assert next(iter(nll))["ours, mixture"][1] == pytest.approx(np.std(values, ddof=1) / np.sqrt(2))
     assert nll["yacht", "deep ensembles 2017"] == "1.18" and error["yacht", "deep ensembles 2017"] == "1.58"
     assert nll["yacht", "mixture ≤ 2017"] is False and rest["yacht", "seconds"] > 0
+    digits = len(format_cell(next(iter(nll))["ours, mixture"]).partition(" ")[0].partition(".")[2])
+    assert [len(row[3].partition(".")[2]) for row in nll.cells()] == [digits]
+    assert [re.fullmatch(r"\d+\.\d", cell) is not None for cell in rest.cells()[0][4:]] == [True, True]
     text = write_uci(records, ran[1], command="uq bench uci --data-dir uci").read_text()
     assert "| yacht | 2 |" in text and "uq bench uci --data-dir uci" in text and "1.18 |" in text
+
+
+def test_splits_that_are_all_alike_have_no_standard_error():
+    records = [{"metrics": {"coverage": 1.0}}, {"metrics": {"coverage": 1.0}}]
+    assert summary(records, "coverage") == (1.0, None, 1.0)
+    assert summary(records[:1], "coverage") == (1.0, None, 1.0)
 
 
 def test_moment_matching_against_scipy():

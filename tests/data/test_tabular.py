@@ -1,4 +1,5 @@
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,15 @@ def test_missing_folder_set_and_misspelt_name(tmp_path):
             "Split 1 .* row twice",
         ),
         ({"index_train": np.array([1, 2])}, "same number of splits"),
+        ({"index_test": np.array([[-2], [1], [2]])}, "Split 0 .* names row -2, but rows are 0 to 29"),
+        ({"index_test": np.full((3, 1), 2**63, np.uint64)}, "names row 9223372036854775808"),
+        ({"index_test": np.array([[1.5], [1], [2]])}, "expected whole numbers in `index_test`"),
+        ({"index_test": np.array([[np.nan], [1], [2]])}, "expected whole numbers in `index_test`"),
+        ({"index_train": np.array([["a"], ["b"], ["c"]])}, "expected numbers in `index_train`, but its dtype is <U1"),
+        ({"y": np.array(["low"] * 30)}, "expected numbers in `y`, but its dtype is <U3"),
+        ({"X": np.full((30, 2), "7")}, "expected numbers in `X`, but its dtype is <U1"),
+        ({"X": np.ones((30, 2), complex)}, "expected numbers in `X`, but its dtype is complex128"),
+        ({"X": np.ones((30, 0))}, r"shapes \(30, 0\) and \(30,\)"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, changed, sentence):
@@ -80,15 +90,53 @@ def test_files_that_do_not_fit(tmp_path, changed, sentence):
         uci("boston", tmp_path)
 
 
-def test_a_truncated_file_and_pickles_are_refused(tmp_path):
-    write(tmp_path)
+def test_whole_numbers_may_be_stored_as_floats(tmp_path):
+    arrays = write(tmp_path)
+    write(tmp_path, index_train=arrays["index_train"].astype(float), X=np.round(arrays["X"]).astype(np.int16))
+    data = uci("boston", tmp_path)
+    assert np.array_equal(data.index_train, arrays["index_train"]) and data.index_train.dtype == np.int64
+    assert data.x.dtype == np.float64
+
+
+def test_broken_files_are_refused_without_numpys_advice(tmp_path):
     path = tmp_path / "boston" / "boston.npz"
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(InputError, match="cannot be read"):
-        uci("boston", tmp_path)
+
+    def refused(sentence):
+        with pytest.raises(InputError, match=f"cannot be read as a .npz file.*: it is {sentence}") as error:
+            uci("boston", tmp_path)
+        assert "pickle" not in str(error.value) and "np.savez" in str(error.value)
+
     write(tmp_path, X=np.array([{"a": 1}], object))
-    with pytest.raises(InputError, match="cannot be read"):
+    refused("cut short, of another format, or with arrays of Python objects")
+    content = path.read_bytes()
+    for broken in (content[:300], b"", b"garbage" * 100, content[:60] + b"\xff" * 9 + content[69:], pickle.dumps([1])):
+        path.write_bytes(broken)
+        refused("cut short")
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+    refused("a single array")
+
+
+def test_a_file_that_may_not_be_opened_is_said(tmp_path, monkeypatch):
+    write(tmp_path)
+
+    def read_bytes(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(InputError, match=r"boston.npz cannot be read \(Permission denied\)"):
         uci("boston", tmp_path)
+
+
+def test_folders_named_like_files_and_files_in_place_of_folders(tmp_path):
+    (tmp_path / "kin8nm.npz").mkdir()
+    (tmp_path / "power" / "power.npz").mkdir(parents=True)
+    assert available(tmp_path) == []
+    with pytest.raises(InputError, match=r"holds no NAME/NAME\.npz"):
+        uci("kin8nm", tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        uci("boston", tmp_path / "file")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the UCI sets are not there; set UQ_DATA_DIR to their folder")

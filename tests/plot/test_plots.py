@@ -94,9 +94,19 @@ def test_reliability_of_classes_is_the_curve(ax):
         for a, b in itertools.pairwise(edges)
         if ((top >= a) & (top < b)).any()
     ]
-    drawn = next(line for line in ax.lines if line.get_marker() == "o")
-    assert np.allclose(np.stack(drawn.get_data(), 1), expected, atol=1e-6)
+    drawn = next(points for points in ax.collections if points.get_label().startswith("observed"))
+    assert np.allclose(drawn.get_offsets(), expected, atol=1e-6)
     assert ax.get_xlim()[0] == pytest.approx(0.2) and legend_is_outside(ax)
+
+
+def test_markers_weigh_what_their_bin_does_and_no_line_joins_them(ax):
+    said = np.r_[np.full(100, 0.95), np.full(50, 0.75), 0.55]
+    reliability(said, np.ones(151, int), ax=ax, bins=5)
+    points = next(points for points in ax.collections if points.get_label().startswith("observed"))
+    few, half, full = points.get_sizes()
+    assert half == pytest.approx(full / 2) and 0 < few < half / 2
+    joined = [line for line in ax.lines if line.get_linestyle() != "None" and "calibrated" not in str(line.get_label())]
+    assert joined == []
 
 
 def test_reliability_of_two_classes_takes_one_column_or_two(ax):

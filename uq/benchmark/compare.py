@@ -9,13 +9,20 @@ import numpy as np
 
 from .._checks import InputError
 from .._typing import ArrayLike
-from ..table import Table
+from ..table import Table, column_places
 from .task import BASELINE
 
-_COST = ("fit s", "predict µs/row", "parameters")
+COST = ("fit s", "predict µs/row", "parameters")
+"""The columns of cost, which stand after those of quality."""
 _REGRESSION = ("nll", "vs single", "rmse", "coverage", "width")
 _CLASSES = ("nll", "vs single", "accuracy", "calib. error")
-_NOTE = "coverage and width are those of central 90 % intervals"
+_NOTES = {
+    True: (
+        "coverage and width are those of central 90 % intervals",
+        "a share without ± is exactly 0 or 1, where the test rows cannot tell its error",
+    ),
+    False: ("a share without ± is exactly 0 or 1, where the test rows cannot tell its error",),
+}
 _KEYS = {
     "nll": "log_score",
     "rmse": "rmse",
@@ -69,9 +76,11 @@ def suite_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
                 better |= {"rmse": "lower", "coverage": 0.9, "width": "lower"}
             else:
                 better |= {"accuracy": "higher", "calib. error": "lower"}
-            heads = ("data set", "method", *columns, *_COST)
-            notes = (_NOTE,) if regression else ()
-            tables.append(Table(heads, rows, labels=2, better=better, title=title, notes=notes))
+            heads = ("data set", "method", *columns, *COST)
+            places = {name: column_places([row[at] for row in rows]) for at, name in enumerate(heads) if at > 1}
+            tables.append(
+                Table(heads, rows, labels=2, better=better, title=title, notes=_NOTES[regression], places=places)
+            )
     return tables
 
 
@@ -82,7 +91,7 @@ def _row(record: dict[str, Any], records: Sequence[dict[str, Any]], columns: Seq
             cells.append(_against_single(record, records))
         else:
             metric = record["metrics"][_KEYS[column]]
-            cells.append(None if metric["value"] is None else (metric["value"], metric["stderr"]))
+            cells.append(None if metric["value"] is None else (metric["value"], metric["stderr"] or None))
     cost = record["cost"]
     return (*cells, cost["fit_seconds"], cost["predict_us_per_row"], record["parameters"])
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..table import Table, format_cell
+from ..table import Table
 from .compare import suite_tables
 from .store import Store
 
@@ -20,7 +19,7 @@ _CAPTIONS = {
     "coverage": "Share of outcomes inside central intervals, for every level. Grey: where a perfectly "
     "calibrated model would be in 90 of 100 test sets of this size.",
     "reliability": "Share of right labels against predicted confidence, with 90 % intervals; bars are the "
-    "share of test rows in each bin. Above the diagonal is underconfident.",
+    "share of test rows in each bin, and so are the areas of the points. Above the diagonal is underconfident.",
 }
 _MEANING = (
     (
@@ -103,7 +102,8 @@ def write_report(records: Sequence[dict[str, Any]], store: Store, *, command: st
     Returns:
       The file.
     """
-    return store.write(NAME, render(records, store.folder, command=command, planned=planned).encode())
+    text = render(records, store.folder, command=command, planned=planned)
+    return store.write(NAME, text.encode(errors="replace"))
 
 
 def render(records: Sequence[dict[str, Any]], folder: Path, *, command: str, planned: int) -> str:
@@ -121,13 +121,15 @@ def render(records: Sequence[dict[str, Any]], folder: Path, *, command: str, pla
         )
     if len(records) < planned:
         parts.append(
-            f'<p class="note">{len(records)} of {planned} cells are finished. The same command continues from here.</p>'
+            f'<p class="note">{len(records)} of {planned} cells finished. The same command continues from here.</p>'
         )
     parts.append(
-        "<p>Every method is given the same rows, the same network and the same initial weights. Predictions "
-        "are exact mixtures over the members: densities are averaged, outputs are not. ± is one standard "
-        "error over test rows; <b>bold</b> marks the best mean, which is often within the error of "
-        "others.</p>"
+        "<p>Every method is given the same rows, the same network and the same initial weights. Of the rows to train "
+        "on, each point estimate (the single network, every member of the deep ensemble) leaves out a random tenth, "
+        "by which its best epoch is chosen; the variational methods train on all of them. Predictions are exact "
+        "mixtures over the members: densities are averaged, outputs are not. ± is one standard error over test rows; "
+        "a share of exactly 0 or 1 has none, since equal outcomes do not tell it. <b>Bold</b> marks the best mean, "
+        "which is often within the error of others.</p>"
     )
     parts += [f"<h2>{html.escape(table.title)}</h2>{_table(table)}" for table in suite_tables(records)]
     if records:
@@ -147,20 +149,15 @@ def render(records: Sequence[dict[str, Any]], folder: Path, *, command: str, pla
 
 def _table(table: Table) -> str:
     """The table with the best value of each data set in bold, and a rule between data sets."""
-    arrows = {"lower": " ↓", "higher": " ↑"}
-    heads = []
-    for at, name in enumerate(table.columns):
-        goal = table.better.get(name)
-        mark = "" if goal is None else arrows[goal] if isinstance(goal, str) else f" → {goal:g}"
-        heads.append(f"<th{_text(at < table.labels)}>{html.escape(name + mark)}</th>")
+    heads = [f"<th{_text(at < table.labels)}>{html.escape(name)}</th>" for at, name in enumerate(table.head())]
     rows, before = [], None
-    for row in table.rows:
+    for row, said in zip(table.rows, table.cells(), strict=True):
         group = [other for other in table.rows if other[0] == row[0]]
         cells = []
         for at, cell in enumerate(row):
-            said = "" if at == 0 and row[0] == before else _said(cell)
+            text = "" if at == 0 and row[0] == before else _typeset(cell, said[at])
             best = at >= table.labels and _is_best(table, at, cell, [other[at] for other in group])
-            cells.append(f"<td{_text(at < table.labels, best=best)}>{html.escape(said)}</td>")
+            cells.append(f"<td{_text(at < table.labels, best=best)}>{html.escape(text)}</td>")
         opening = "<tr>" if row[0] == before else '<tr class="first">'
         rows.append(f"{opening}{''.join(cells)}</tr>")
         before = row[0]
@@ -168,17 +165,11 @@ def _table(table: Table) -> str:
     return f'<div class="scroll"><table>{inner}</table></div>'
 
 
-def _said(cell: Any) -> str:
-    """A cell as text: a mean to the decimals of its standard error, large counts with separators."""
-    if isinstance(cell, str) or cell is None:
-        return format_cell(cell)
-    if isinstance(cell, int):
-        return f"{cell:,}"
-    value, error = cell if isinstance(cell, tuple) else (cell, None)
-    if not error:
-        return f"{value:.3g}".replace("-", "−") if error is None else f"{value:.3f} ± 0"
-    places = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")
+def _typeset(cell: Any, text: str) -> str:
+    """Counts with separators, and a minus sign that is as wide as a digit."""
+    if isinstance(cell, str):
+        return text
+    return f"{cell:,}" if isinstance(cell, int) else text.replace("-", "−")
 
 
 def _text(text: bool, *, best: bool = False) -> str:
@@ -224,7 +215,11 @@ def _summary(record: dict[str, Any]) -> str:
         shown = (("nll", "log_score"), ("rmse", "rmse"), ("90 % coverage", "coverage"))
     else:
         shown = (("nll", "log_score"), ("accuracy", "accuracy"), ("calibration error", "calibration_error"))
-    return ", ".join(f"{name} {_said(metrics[key]['value'])}" for name, key in shown)
+    return ", ".join(f"{name} {_shown(metrics[key]['value'])}" for name, key in shown)
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}".replace("-", "−")
 
 
 def _reproduce(first: dict[str, Any] | None, command: str) -> str:

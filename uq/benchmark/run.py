@@ -15,6 +15,7 @@ import numpy as np
 
 from .._checks import InputError, UQWarning, unknown_name
 from .._extras import load_extra
+from .._interrupt import interruptible
 from ..data import BUNDLED
 from ..evaluate import evaluate
 from ..metrics import log_score
@@ -22,8 +23,8 @@ from ..plot import bands, reliability
 from ..posterior import Posterior
 from ..predictive import Predictive
 from ..train import fit
-from .store import Store, device, fingerprint, versions
-from .task import DEFAULT_METHODS, METHODS, Candidate, Task, bundled_task
+from .store import DiskError, Store, device, fingerprint, versions
+from .task import DEFAULT_METHODS, METHODS, Candidate, Task, bundled_task, recipe
 
 Say = Callable[[str], None]
 _TIMED_ROWS = 1000
@@ -42,7 +43,7 @@ class Suite(NamedTuple):
     seed: int = 0
     """Decides the split, the initial weights and the batches."""
     epochs: int | None = None
-    """None is what `fit` chooses."""
+    """None is what `fit` chooses from the number of rows."""
 
     def checked(self) -> Suite:
         """The suite without repetitions, after checking its names.
@@ -84,9 +85,9 @@ class _Cell(NamedTuple):
         return f"{self.task.data.name}-{self.candidate.name}"
 
     def figures(self) -> dict[str, str]:
-        """Files of its figures, by what they show."""
+        """Files of its figures, by what they show; the hash tells those of different configurations apart."""
         shown = ["bands", "coverage"] if self.task.data.task == "regression" else ["reliability"]
-        return {what: f"figures/{self.name}-{what}.png" for what in shown}
+        return {what: f"figures/{self.name}-{self.hash}-{what}.png" for what in shown}
 
 
 def run_suite(
@@ -107,6 +108,7 @@ def run_suite(
       after: called with all records so far whenever a cell has finished.
     Raises:
       InputError: unknown names.
+      DiskError: the output folder cannot be read or written to any more.
       MissingExtra: scikit-learn or matplotlib is not installed; found before anything is trained.
     """
     suite = suite.checked()
@@ -114,30 +116,35 @@ def run_suite(
     cells = _plan(suite)
     done = store.read()
     if store.skipped_lines:
-        say(f"{store.path.name}: {_plural(store.skipped_lines, 'unfinished line')} left out; computed again.")
+        say(f"{store.path.name}: {plural(store.skipped_lines, 'unreadable line')} left out.")
     found = {cell.hash: done[cell.hash] for cell in cells if _is_finished(cell, done, store)}
     skipped = len(found)
     if skipped:
-        say(f"{skipped} of {_plural(len(cells), 'cell')} finished before with the same configuration: skipped.")
+        say(f"{skipped} of {plural(len(cells), 'cell')} finished before with the same configuration: skipped.")
     failed: list[str] = []
     interrupted = False
     try:
-        for number, cell in enumerate(cells, start=1):
-            if cell.hash in found:
-                continue
-            try:
-                record = _run_cell(cell, suite, store, progress)
-            except InputError as error:
-                failed.append(f"{cell.task.data.name}, {cell.candidate.title(suite.size)}: {error}")
-                say(f"[{number:>2}/{len(cells)}] failed: {failed[-1]}")
-                continue
-            store.append(record)
-            found[cell.hash] = record
-            say(_line(number, len(cells), record))
-            for text in record["warnings"]:
-                say(f"        warning: {text}")
-            if after is not None:
-                after(_in_order(cells, found))
+        with interruptible() as interrupts:
+            for number, cell in enumerate(cells, start=1):
+                if cell.hash in found:
+                    continue
+                interrupts.check()
+                try:
+                    record = _run_cell(cell, suite, store, progress)
+                except DiskError:
+                    raise
+                except InputError as error:
+                    failed.append(f"{cell.task.data.name}, {cell.candidate.title(suite.size)}: {error}")
+                    say(f"[{number:>2}/{len(cells)}] failed: {failed[-1]}")
+                    continue
+                store.append(record)
+                found[cell.hash] = record
+                say(_line(number, len(cells), record))
+                for text in record["warnings"]:
+                    say(f"        warning: {text}")
+                interrupts.check()
+                if after is not None:
+                    after(_in_order(cells, found))
     except KeyboardInterrupt:
         interrupted = True
     return Outcome(_in_order(cells, found), len(cells), skipped, tuple(failed), interrupted)
@@ -157,7 +164,7 @@ def _plan(suite: Suite) -> list[_Cell]:
                 "method": name,
                 "size": suite.size if candidate.size_matters else 1,
                 "seed": suite.seed,
-                "epochs": suite.epochs,
+                **recipe(candidate, task, size=suite.size, epochs=suite.epochs),
                 "hidden": list(task.hidden),
                 "likelihood": repr(task.likelihood),
                 "train_rows": len(task.train),
@@ -180,7 +187,8 @@ def _run_cell(cell: _Cell, suite: Suite, store: Store, progress: bool | None) ->
     task, candidate = cell.task, cell.candidate
     with noted_warnings() as noted:
         method = candidate.build(task.network, task.likelihood, suite.size)
-        posterior = fit(method, task.train_data, key=suite.seed, epochs=suite.epochs, progress=progress)
+        how = {name: cell.config[name] for name in ("epochs", "batch_size", "validation")}
+        posterior = fit(method, task.train_data, key=suite.seed, **how, progress=progress)
         pred, fit_times = finished(posterior, task.test_data[0])
         x, y = task.test_data
         measured = evaluate(pred, y).to_dict()
@@ -289,17 +297,15 @@ def _line(number: int, total: int, record: dict[str, Any]) -> str:
     if record["kind"] == "regression":
         said += [("rmse", "rmse", ".4g"), ("90 % covers", "coverage", ".0%")]
     else:
-        said += [("accuracy", "accuracy", ".1%"), ("calibration error", "calibration_error", ".3f")]
-    quality = "  ".join(f"{name} {_shown(metrics[key]['value'], form)}" for name, key, form in said)
-    return (
-        f"[{number:>2}/{total}] {record['task']:<13} {record['label']:<26} {quality}  "
-        f"fit {cost['fit_seconds']:.1f} s  predict {cost['predict_us_per_row']:.3g} µs/row"
-    )
+        said += [("accuracy", "accuracy", ".1%"), ("calib. error", "calibration_error", ".3f")]
+    quality = ", ".join(f"{name} {_shown(metrics[key]['value'], form)}" for name, key, form in said)
+    return f"[{number:>2}/{total}] {record['task']:<13} {record['label']:<24} {quality}, {cost['fit_seconds']:.1f} s"
 
 
 def _shown(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """`1 cell`, `2 cells`."""
     return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
 import json
 import math
 import os
 import platform
+import secrets
 import tempfile
 from collections.abc import Iterator
 from importlib import metadata
@@ -46,32 +49,48 @@ def fingerprint(config: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class DiskError(InputError):
+    """The output folder cannot be read or written to any more; what was finished before is kept."""
+
+
 class Store:
     """An output folder with one file of JSON lines.
 
     Args:
       folder: made where it does not exist.
       name: the file's name.
-      fresh: begin anew; an earlier file is kept as `NAME.old`.
+      fresh: begin anew: earlier records are not read, and their file is moved to `NAME.old` (`NAME.old.1`, … where
+        that exists) when the first new record is written, no sooner.
     Raises:
       InputError: the folder cannot be made or written to. Nothing has been computed by then.
     """
 
     def __init__(self, folder: str | Path, name: str, *, fresh: bool = False) -> None:
         self.folder = Path(folder)
+        taken = next((path for path in (self.folder, *self.folder.parents) if path.exists()), None)
+        if taken is not None and not taken.is_dir():
+            raise InputError(
+                f"The output folder {str(self.folder)!r} cannot be written to ({str(taken)!r} is a file, not a "
+                "folder); choose another with --out."
+            )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
-            reason = error.strerror or type(error).__name__
             raise InputError(
-                f"The output folder {str(self.folder)!r} cannot be written to ({reason}); choose another with --out."
+                f"The output folder {str(self.folder)!r} cannot be written to ({_reason(error)}); choose another with "
+                "--out."
             ) from None
         self.path = self.folder / name
+        if self.path.is_dir():
+            raise InputError(
+                f"{str(self.path)!r} expected to be the file of results, but is a folder; move it away or choose "
+                "another output folder with --out."
+            )
         self.skipped_lines = 0
-        if fresh and self.path.exists():
-            self.path.replace(self.path.with_name(f"{name}.old"))
+        self.fresh = fresh
+        """Whether an earlier file is still to be moved aside."""
 
     def read(self) -> dict[str, dict[str, Any]]:
         """Finished records by the hash of their configuration; lines that cannot be read are left out and
@@ -85,35 +104,81 @@ class Store:
             try:
                 record = json.loads(line)
                 records[record["hash"]] = record
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 self.skipped_lines += 1
         return records
 
     def _lines(self) -> Iterator[str]:
-        if self.path.exists():
-            text = self.path.read_text(encoding="utf-8", errors="replace")
+        if self.path.exists() and not self.fresh:
+            try:
+                text = self.path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise DiskError(f"{str(self.path)!r} cannot be read ({_reason(error)}).") from None
             yield from (line for line in text.split("\n") if line.strip())
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write one record and have the disk confirm it; half a line left by a killed run is closed first."""
+        """Write one record and have the disk confirm it; half a line left by a killed run is closed first.
+
+        Raises:
+          DiskError: it cannot be written; names the file.
+        """
         line = json.dumps(_plain(record), allow_nan=False, ensure_ascii=False)
-        with self.path.open("ab+") as file:
-            if file.seek(0, os.SEEK_END) > 0:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    line = f"\n{line}"
-            file.write(f"{line}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            self._move_aside()
+            with self.path.open("ab+") as file:
+                if file.seek(0, os.SEEK_END) > 0:
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        line = f"\n{line}"
+                file.write(f"{line}\n".encode(errors="replace"))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _not_written(self.path, error) from None
+
+    def _move_aside(self) -> None:
+        if self.fresh and self.path.exists():
+            aside = (self.path.with_name(f"{self.path.name}.old{end}") for end in _endings())
+            self.path.rename(next(path for path in aside if not os.path.lexists(path)))
+        self.fresh = False
 
     def write(self, name: str, content: bytes) -> Path:
-        """A whole file, or nothing: what was there stays until the new one is complete."""
+        """A whole file, or nothing: what was there stays until the new one is complete.
+
+        Raises:
+          DiskError: it cannot be written; names the file.
+        """
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(content)
-        part.replace(path)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")  # another process may write `name` too
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with part.open("xb") as file:
+                    file.write(content)
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise _not_written(path, error) from None
         return path
+
+
+def _endings() -> Iterator[str]:
+    yield ""
+    yield from (f".{number}" for number in itertools.count(1))
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _not_written(path: Path, error: OSError) -> DiskError:
+    remedy = "Make room and run" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that and run"
+    return DiskError(
+        f"{str(path)!r} cannot be written ({_reason(error)}); what was finished before is kept. {remedy} the same "
+        "command again."
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@ once."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,9 +11,11 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from .. import likelihoods, methods
+from .. import _setup as setup
+from .. import holdout, likelihoods, methods
 from ..data import Dataset, bundled
 from ..method import Method, ensemble
+from ..optimizers import one_cycle
 
 TEST_SHARE = 0.2
 """The share of the rows that a task tests on."""
@@ -117,12 +120,42 @@ def _candidates() -> dict[str, Candidate]:
     return found
 
 
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The settings that a function has when none are given, where they are numbers."""
+    found = {name: setting.default for name, setting in inspect.signature(function).parameters.items()}
+    return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+
+OPTIMIZER = _defaults(one_cycle)
+"""The settings of `uq.optimizers.one_cycle` that every method is trained with: its own defaults."""
+
+
 def _single(factory: Callable[..., Method]) -> Callable[[Any, Any, int], Method]:
-    return lambda network, likelihood, size: factory(network, likelihood)
+    return lambda network, likelihood, size: factory(network, likelihood, one_cycle(**OPTIMIZER))
 
 
 def _lifted(factory: Callable[..., Method]) -> Callable[[Any, Any, int], Method]:
-    return lambda network, likelihood, size: ensemble(factory(network, likelihood), size)
+    return lambda network, likelihood, size: ensemble(_single(factory)(network, likelihood, size), size)
+
+
+def recipe(candidate: Candidate, task: Task, *, size: int, epochs: int | None) -> dict[str, Any]:
+    """How a method is trained on a task, every choice in numbers: what `fit` chooses by itself where nothing is asked
+    for, and the settings of the method and of its optimizer.
+    """
+    method = candidate.build(task.network, task.likelihood, size)
+    num_rows = len(task.train)
+    validation = 0.1 if method.early_stopping and num_rows >= 50 else 0.0
+    trained = len(holdout.fraction((0, 0), 1, num_rows, validation).train[0])
+    batch_size = min(setup._BATCH, trained)
+    return {
+        "epochs": setup.default_epochs(trained, batch_size) if epochs is None else epochs,
+        "batch_size": batch_size,
+        "validation": validation,
+        "optimizer": {"name": "one_cycle", **OPTIMIZER},
+        "prior": "none" if method.early_stopping else "Normal(0, 1)",
+        "settings": _defaults(methods.REGISTER[candidate.lifts or candidate.name].factory),
+        "draws": method.num_draws,
+    }
 
 
 METHODS: dict[str, Candidate] = _candidates()

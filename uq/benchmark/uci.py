@@ -13,18 +13,19 @@ import jax
 import numpy as np
 
 from .. import losses, optimizers
-from .._checks import UQWarning
+from .._checks import InputError, UQWarning
+from .._interrupt import interruptible
 from ..data import Splits, uci
 from ..data.tabular import available, find
 from ..ensembles import deep_ensemble
 from ..likelihoods import Gaussian
 from ..metrics import coverage, crps, log_score, rmse
 from ..predictive import Predictive
-from ..table import Table
+from ..table import Table, decimals, format_cell
 from ..train import fit
-from .run import Say, finished, noted_warnings
-from .store import Store, device, fingerprint, versions
-from .task import MLP
+from .run import Say, finished, noted_warnings, plural
+from .store import DiskError, Store, device, fingerprint, versions
+from .task import MLP, OPTIMIZER
 
 
 class Recipe(NamedTuple):
@@ -115,6 +116,8 @@ class UCIOutcome(NamedTuple):
     """One for each finished split."""
     planned: int
     skipped: int
+    failed: tuple[str, ...]
+    """Sentences on splits that could not be run."""
     interrupted: bool
 
 
@@ -128,8 +131,10 @@ def run_uci(
 ) -> UCIOutcome:
     """Train and test on every split that `store` does not hold yet; Ctrl-C keeps what is finished.
 
-    Arguments are those of `run_suite`; `after` is called when a set has finished.
+    Arguments are those of `run_suite`; `after` is called when a set has finished. A split that `fit` refuses is
+    named, and the others go on.
     Raises:
+      DiskError: the output folder cannot be read or written to any more.
       InputError: a folder, set or file that is not there or cannot be read; found before anything is trained.
     """
     sets = _read(suite)
@@ -138,29 +143,41 @@ def run_uci(
     hashes = [fingerprint(config) for _, _, config in plan]
     done = store.read()
     if store.skipped_lines:
-        say(f"{store.path.name}: {store.skipped_lines} unfinished line(s) left out; computed again.")
+        say(f"{store.path.name}: {plural(store.skipped_lines, 'unreadable line')} left out.")
     found = {key: done[key] for key in hashes if key in done}
     skipped = len(found)
     if skipped:
-        say(f"{skipped} of {len(plan)} splits finished before with the same configuration: skipped.")
+        say(f"{skipped} of {plural(len(plan), 'split')} finished before with the same configuration: skipped.")
+    failed: list[str] = []
     interrupted = False
     try:
-        for number, ((data, k, config), key) in enumerate(zip(plan, hashes, strict=True), start=1):
-            if key not in found:
-                record = _run_split(suite, data, k, config, key, progress)
-                store.append(record)
-                found[key] = record
-                say(_line(number, len(plan), record))
-                for text in record["warnings"]:
-                    say(f"        warning: {text}")
-            if k == _num_splits(suite, data) - 1:
+        with interruptible() as interrupts:
+            for number, ((data, k, config), key) in enumerate(zip(plan, hashes, strict=True), start=1):
+                if key not in found:
+                    interrupts.check()
+                    try:
+                        record = _run_split(suite, data, k, config, key, progress)
+                    except DiskError:
+                        raise
+                    except InputError as error:
+                        failed.append(f"{data.name}, split {k}: {error}")
+                        say(f"[{number:>3}/{len(plan)}] failed: {failed[-1]}")
+                    else:
+                        store.append(record)
+                        found[key] = record
+                        say(_line(number, len(plan), record))
+                        for text in record["warnings"]:
+                            say(f"        warning: {text}")
+                        interrupts.check()
                 own = [found[h] for h, (other, _, _) in zip(hashes, plan, strict=True) if other is data and h in found]
-                say(_set_line(own))
-                if after is not None:
-                    after([found[h] for h in hashes if h in found])
+                if k == _num_splits(suite, data) - 1 and own:
+                    say(_set_line(own))
+                    if after is not None:
+                        after([found[h] for h in hashes if h in found])
     except KeyboardInterrupt:
         interrupted = True
-    return UCIOutcome([found[key] for key in hashes if key in found], len(plan), skipped, interrupted)
+    records = [found[key] for key in hashes if key in found]
+    return UCIOutcome(records, len(plan), skipped, tuple(failed), interrupted)
 
 
 def _read(suite: UCISuite) -> list[Splits]:
@@ -191,6 +208,13 @@ def _config(suite: UCISuite, data: Splits, k: int, where: dict[str, Any]) -> dic
         "seed": suite.seed,
         "hidden": [hidden_units(data.name)],
         "recipe": recipe._asdict(),
+        "optimizer": {
+            "name": "one_cycle",
+            **OPTIMIZER,
+            "learning_rate": recipe.learning_rate,
+            "weight_decay": recipe.weight_decay,
+            "fan_in": None,
+        },
         **where,
     }
 
@@ -206,7 +230,7 @@ def _run_split(
         method = deep_ensemble(
             MLP(tuple(config["hidden"]), 2),
             Gaussian(),
-            optimizers.one_cycle(recipe.learning_rate, weight_decay=recipe.weight_decay),
+            optimizers.one_cycle(**{name: value for name, value in config["optimizer"].items() if name != "name"}),
             size=suite.size,
             loss=losses.beta_nll(recipe.beta),
         )
@@ -257,7 +281,7 @@ def moment_matched_nll(pred: Predictive, y: np.ndarray) -> float:
 
 
 class Summary(NamedTuple):
-    """Mean over splits and its standard error."""
+    """Mean over splits and its standard error, None where that cannot be told: one split, or all alike."""
 
     mean: float
     stderr: float | None
@@ -268,7 +292,7 @@ def summary(records: Sequence[dict[str, Any]], metric: str) -> Summary:
     """A metric over the splits of one set."""
     values = np.array([np.nan if r["metrics"][metric] is None else r["metrics"][metric] for r in records], np.float64)
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-    return Summary(float(values.mean()), error, float(np.median(values)))
+    return Summary(float(values.mean()), error or None, float(np.median(values)))
 
 
 def uci_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
@@ -276,6 +300,7 @@ def uci_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
     names = list(dict.fromkeys(record["task"] for record in records))
     own = {name: [record for record in records if record["task"] == name] for name in names}
     nll, error, rest = [], [], []
+    nll_places, error_places = [], []
     for name in names:
         mixture, matched, root, score, covered = (
             summary(own[name], metric) for metric in ("nll", "nll_moment_matched", "rmse", "crps", "coverage")
@@ -308,7 +333,9 @@ def uci_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
         )
         seconds = sum(record["cost"]["seconds"] for record in own[name])
         compiled = sum(record["cost"]["compile_seconds"] for record in own[name])
-        rest.append((name, splits, score[:2], covered[:2], round(seconds, 1), round(compiled, 1)))
+        rest.append((name, splits, score[:2], covered[:2], seconds, compiled))
+        nll_places.append(decimals(mixture.stderr))
+        error_places.append(decimals(root.stderr))
     ours, theirs, dropped = "ours", "deep ensembles 2017", "MC dropout 2018"
     return [
         Table(
@@ -325,16 +352,19 @@ def uci_tables(records: Sequence[dict[str, Any]]) -> list[Table]:
             ),
             tuple(nll),
             title="Negative log-likelihood, nats a row, original units: mean ± standard error over splits",
+            places={"median": tuple(nll_places)},
         ),
         Table(
             ("data set", "splits", ours, "median", theirs, dropped, "ours ≤ 2017"),
             tuple(error),
             title="RMSE, original units: mean ± standard error over splits",
+            places={"median": tuple(error_places)},
         ),
         Table(
             ("data set", "splits", "crps", "90 % coverage", "seconds", "of it compiling"),
             tuple(rest),
             title="Calibration and cost of all splits together",
+            places={"seconds": 1, "of it compiling": 1},
         ),
     ]
 
@@ -371,7 +401,7 @@ def write_uci(records: Sequence[dict[str, Any]], store: Store, *, command: str) 
             "",
             f"With {said}; {records[0]['device']['kind']}.",
         ]
-    return store.write("uci.md", ("\n".join(parts) + "\n").encode())
+    return store.write("uci.md", ("\n".join(parts) + "\n").encode(errors="replace"))
 
 
 def _listed(values: dict[str, Any]) -> str:
@@ -379,13 +409,11 @@ def _listed(values: dict[str, Any]) -> str:
 
 
 def _markdown(table: Table) -> list[str]:
-    from ..table import format_cell
-
     lines = [
         "| " + " | ".join(table.columns) + " |",
         "|" + "|".join(["---"] + ["--:"] * (len(table.columns) - 1)) + "|",
     ]
-    return lines + ["| " + " | ".join(format_cell(cell) for cell in row) + " |" for row in table.rows]
+    return lines + ["| " + " | ".join(row) + " |" for row in table.cells()]
 
 
 def _line(number: int, total: int, record: dict[str, Any]) -> str:
@@ -401,12 +429,8 @@ def _set_line(records: Sequence[dict[str, Any]]) -> str:
     nll, matched, root = (summary(records, metric) for metric in ("nll", "nll_moment_matched", "rmse"))
     name = records[0]["task"]
     paper = DEEP_ENSEMBLES.get(name)
-    beside = f"  (deep ensembles 2017: nll {paper.nll:.2f}, rmse {paper.rmse:.2f})" if paper else ""
+    beside = f"\n        deep ensembles 2017: nll {paper.nll:.2f}, rmse {paper.rmse:.2f}" if paper else ""
     return (
-        f"{name}: nll {nll.mean:.3f}{_pm(nll)}, one Gaussian {matched.mean:.3f}{_pm(matched)}, "
-        f"rmse {root.mean:.4g}{_pm(root)} over {len(records)} splits{beside}"
+        f"{name}: nll {format_cell(nll[:2])}, one Gaussian {format_cell(matched[:2])}, rmse {format_cell(root[:2])} "
+        f"over {plural(len(records), 'split')}{beside}"
     )
-
-
-def _pm(value: Summary) -> str:
-    return "" if value.stderr is None else f" ± {value.stderr:.2g}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +66,10 @@ def find(data_dir: str | Path, name: str) -> Path:
       InputError: there is no such folder, or no such file in it; a near name that is there is suggested.
     """
     root = Path(data_dir)
+    if root.exists() and not root.is_dir():
+        raise InputError(
+            f"The data folder {str(root)!r} is a file, not a folder. Pass the folder that holds NAME/NAME.npz."
+        )
     if not root.is_dir():
         raise InputError(f"The data folder {str(root)!r} does not exist. Pass the folder that holds NAME/NAME.npz.")
     for path in (root / name / f"{name}.npz", root / f"{name}.npz"):
@@ -83,8 +86,8 @@ def find(data_dir: str | Path, name: str) -> Path:
 def available(data_dir: str | Path) -> list[str]:
     """Names of the sets in a folder, in the order of `UCI`, others after."""
     root = Path(data_dir)
-    nested = {path.stem for path in root.glob("*/*.npz") if path.parent.name == path.stem}
-    names = nested | {path.stem for path in root.glob("*.npz")}
+    nested = {path.stem for path in root.glob("*/*.npz") if path.parent.name == path.stem and path.is_file()}
+    names = nested | {path.stem for path in root.glob("*.npz") if path.is_file()}
     return [name for name in UCI if name in names] + sorted(names - set(UCI))
 
 
@@ -95,28 +98,57 @@ def uci(name: str, data_dir: str | Path) -> Splits:
       name: one of `UCI`, or any other set in the same format.
       data_dir: the folder.
     Raises:
-      InputError: no such folder or file; a file that cannot be read; missing arrays; shapes that do not fit;
-        splits that name rows which do not exist, or test on rows they train on.
+      InputError: no such folder or file; a file that cannot be read; missing arrays; arrays of text, complex
+        numbers or objects, or indices that are not whole; shapes that do not fit; splits that name rows which do
+        not exist, or test on rows they train on.
     """
     path = find(data_dir, name)
-    try:
-        content = path.read_bytes()
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as a .npz file of plain arrays ({error}). Copy it again.") from None
+    arrays, digest = _read(path)
     wanted = ("X", "y", "index_train", "index_test")
     missing = [key for key in wanted if key not in arrays]
     if missing:
         raise InputError(f"{path} expected arrays {', '.join(wanted)}, but has no {', '.join(missing)}.")
-    x, y = np.asarray(arrays["X"], np.float64), np.asarray(arrays["y"], np.float64)
-    if x.ndim != 2 or y.shape != x.shape[:1]:
+    for key in wanted:
+        if arrays[key].dtype.kind not in "iuf":
+            raise InputError(f"{path} expected numbers in `{key}`, but its dtype is {arrays[key].dtype}.")
+    with np.errstate(over="ignore"):  # beyond float64 is infinite, which is refused below
+        x, y = (arrays[key].astype(np.float64) for key in wanted[:2])
+    if x.ndim != 2 or y.shape != x.shape[:1] or 0 in x.shape:
         raise InputError(f"{path} expected `X` (n, d) and `y` (n,), but they have shapes {x.shape} and {y.shape}.")
     check_finite(f"{name} X", x)
     check_finite(f"{name} y", y)
-    train, test = (np.asarray(arrays[key]).astype(np.int64) for key in wanted[2:])
-    _check_splits(path, train, test, len(y))
-    return Splits(name, x, y, train, test, hashlib.sha256(content).hexdigest()[:16])
+    for key in wanted[2:]:
+        _check_whole(path, key, arrays[key])
+    _check_splits(path, arrays["index_train"], arrays["index_test"], len(y))
+    train, test = (arrays[key].astype(np.int64) for key in wanted[2:])
+    return Splits(name, x, y, train, test, digest)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of a file, and a hash of it."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or type(error).__name__}).") from None
+    try:
+        archive = np.load(io.BytesIO(content), allow_pickle=False)
+        if isinstance(archive, np.lib.npyio.NpzFile):
+            with archive:
+                return {key: np.asarray(archive[key]) for key in archive.files}, hashlib.sha256(content).hexdigest()[
+                    :16
+                ]
+        what = "a single array, as np.save writes it"
+    except Exception:  # zip, zlib and NumPy raise of many kinds on broken files, and advise to load pickles
+        what = "cut short, of another format, or with arrays of Python objects"
+    raise InputError(
+        f"{path} cannot be read as a .npz file of plain arrays: it is {what}. Copy it again, or write it with "
+        "np.savez from arrays of numbers."
+    )
+
+
+def _check_whole(path: Path, key: str, index: np.ndarray) -> None:
+    if index.dtype.kind == "f" and not (np.isfinite(index) & (index == np.floor(index))).all():
+        raise InputError(f"{path} expected whole numbers in `{key}`, but some are not.")
 
 
 def _check_splits(path: Path, train: np.ndarray, test: np.ndarray, num_rows: int) -> None:
@@ -125,9 +157,11 @@ def _check_splits(path: Path, train: np.ndarray, test: np.ndarray, num_rows: int
             f"{path} expected `index_train` and `index_test` (splits, rows) with the same number of splits, "
             f"but they have shapes {train.shape} and {test.shape}."
         )
-    for k, (a, b) in enumerate(zip(train, test, strict=True)):
-        rows = np.concatenate([a, b])
-        if rows.min() < 0 or rows.max() >= num_rows:
-            raise InputError(f"Split {k} of {path} names row {rows.max()}, but there are {num_rows} rows.")
+    for k, parts in enumerate(zip(train, test, strict=True)):
+        for rows in parts:
+            wrong = rows[(rows < 0) | (rows >= num_rows)]
+            if len(wrong):
+                raise InputError(f"Split {k} of {path} names row {int(wrong[0])}, but rows are 0 to {num_rows - 1}.")
+        rows = np.concatenate([part.astype(np.int64) for part in parts])
         if len(np.unique(rows)) != len(rows):
             raise InputError(f"Split {k} of {path} names a row twice: a test row must not be trained on.")

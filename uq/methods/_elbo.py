@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import optax
 
 from .._checks import InputError, check_count
+from .._tree import is_float
 from .._typing import Array, Key, PyTree
 from ..likelihoods import Likelihood
 from ..members import Members
 from ..method import Batch, Info, all_finite, per_example, weighted_mean
 from ..model import Model, Variables
+from ..refresh import refreshed_state
 
 
 class Elbo(NamedTuple):
@@ -67,10 +69,18 @@ class Elbo(NamedTuple):
         outputs, _ = self.network.apply(Variables(params, carried), batch.x)
         return per_example(-self.likelihood.log_prob(outputs, batch.y))
 
+    def refreshed(self, params: PyTree, carried: PyTree, xs: PyTree) -> PyTree:
+        """The carried state with its averages re-estimated at fixed weights."""
+        if not any(is_float(leaf) for leaf in jax.tree.leaves(carried)):
+            return carried
+        return refreshed_state(self.network, Variables(params, carried), xs)
 
-def check_settings(init_scale: float, num_samples: int, num_draws: int) -> None:
+
+def check_settings(init_scale: float, num_samples: int, num_draws: int, temperature: float) -> None:
     """Raise, in a sentence, on settings that no family can use."""
     check_count("num_samples", num_samples)
     check_count("num_draws", num_draws)
     if not init_scale > 0:
         raise InputError(f"`init_scale` expected a positive number, but it is {init_scale}.")
+    if not temperature >= 0:
+        raise InputError(f"`temperature` expected a number of at least 0, but it is {temperature}.")

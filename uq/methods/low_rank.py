@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from .._checks import check_count
+from .._checks import InputError, check_count
 from .._typing import Array, Key, PyTree
 from ..likelihoods import Likelihood, attach
 from ..members import Members
 from ..method import Batch, Info, Method
 from ..model import Variables, as_model
-from ..optimizers import one_cycle
+from ..optimizers import as_optimizer
 from ..prior import each_leaf, kl_or_estimate
 from ._elbo import Elbo, check_settings
 from .mean_field import inverse_softplus
@@ -70,10 +70,10 @@ def low_rank(
     References:
       ong2018, section 3; swiatkowski2020. Checked against scipy.stats.multivariate_normal.
     """
-    check_settings(init_scale, num_samples, num_draws)
+    check_settings(init_scale, num_samples, num_draws, temperature)
     rank = check_count("rank", rank)
     network = attach(as_model(model), likelihood)
-    optimizer = optax.with_extra_args_support(one_cycle() if optimizer is None else optimizer)
+    optimizer = as_optimizer(optimizer)
 
     def draw(key: Key, variational: tuple[PyTree, Array, Array], num: int) -> PyTree:
         mean, raw, factor = variational
@@ -90,6 +90,8 @@ def low_rank(
     def init(key: Key, x: PyTree, start: Variables | None = None) -> LowRankState:
         variables = network.init(key, x) if start is None else start
         flat, _ = ravel_pytree(variables.params)
+        if flat.dtype.itemsize < 4:
+            raise InputError(f"`low_rank` needs parameters of float32 or wider, but they are {flat.dtype}.")
         half = init_scale / 2**0.5
         raw = jnp.full(flat.shape, inverse_softplus(half), flat.dtype)
         noise = jax.random.normal(jax.random.fold_in(key, 1), (flat.size, rank), flat.dtype)
@@ -108,6 +110,9 @@ def low_rank(
     def evaluate(state: LowRankState, batch: Batch) -> Array:
         return elbo.losses_at(state.mean, state.carried, batch)
 
+    def refresh(state: LowRankState, xs: PyTree) -> LowRankState:
+        return state._replace(carried=elbo.refreshed(state.mean, state.carried, xs))
+
     return Method(
         init=init,
         update=update,
@@ -117,6 +122,7 @@ def low_rank(
         name="low_rank",
         settings={"rank": rank, "num_draws": num_draws},
         evaluate=evaluate,
+        refresh=refresh,
         num_draws=num_draws,
     )
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from .._checks import InputError
 from .._tree import is_float
 from .._typing import Array, Key, PyTree
 from ..likelihoods import Likelihood, attach
@@ -16,7 +17,7 @@ from ..losses import negative_log_likelihood
 from ..members import Members
 from ..method import Batch, Info, Method, all_finite, per_example, weighted_mean
 from ..model import Variables, as_model
-from ..optimizers import one_cycle
+from ..optimizers import as_optimizer
 from ..prior import log_prior
 from ..refresh import refreshed_state
 
@@ -59,8 +60,13 @@ def map_estimate(
     References:
       bishop2006, section 5.5; as a deep ensemble, lakshminarayanan2017.
     """
+    if isinstance(loss, type) or not callable(loss):
+        raise InputError(
+            f"`loss` expected a function (likelihood, outputs, y) -> (N,), such as uq.losses.beta_nll(0.5), but got "
+            f"{loss!r}."
+        )
     network = attach(as_model(model), likelihood)
-    optimizer = optax.with_extra_args_support(one_cycle() if optimizer is None else optimizer)
+    optimizer = as_optimizer(optimizer)
 
     def init(key: Key, x: PyTree, start: Variables | None = None) -> MapState:
         variables = network.init(key, x) if start is None else start
@@ -77,7 +83,13 @@ def map_estimate(
 
         (value, carried), grads = jax.value_and_grad(objective, has_aux=True)(state.variables.params)
         updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.variables.params, progress=batch.progress, value=value, grad=grads
+            grads,
+            state.opt_state,
+            state.variables.params,
+            progress=batch.progress,
+            value=value,
+            grad=grads,
+            value_fn=lambda params, progress=None: objective(params)[0],
         )
         params = optax.apply_updates(state.variables.params, updates)
         finite = jnp.isfinite(value) & all_finite(grads)

@@ -15,7 +15,7 @@ from ..likelihoods import Likelihood, attach
 from ..members import Members
 from ..method import Batch, Info, Method
 from ..model import Variables, as_model
-from ..optimizers import one_cycle
+from ..optimizers import as_optimizer
 from ..prior import closed_kl, kl_or_estimate, total
 from ._elbo import Elbo, check_settings
 
@@ -67,9 +67,9 @@ def mean_field(
     References:
       blundell2015, section 3.2; graves2011. Checked against Bayesian linear regression.
     """
-    check_settings(init_scale, num_samples, num_draws)
+    check_settings(init_scale, num_samples, num_draws, temperature)
     network = attach(as_model(model), likelihood)
-    optimizer = optax.with_extra_args_support(one_cycle() if optimizer is None else optimizer)
+    optimizer = as_optimizer(optimizer)
 
     def draw(key: Key, variational: tuple[PyTree, PyTree], num: int) -> PyTree:
         mean, raw = variational
@@ -100,6 +100,9 @@ def mean_field(
     def evaluate(state: MeanFieldState, batch: Batch) -> Array:
         return elbo.losses_at(state.mean, state.carried, batch)
 
+    def refresh(state: MeanFieldState, xs: PyTree) -> MeanFieldState:
+        return state._replace(carried=elbo.refreshed(state.mean, state.carried, xs))
+
     return Method(
         init=init,
         update=update,
@@ -109,6 +112,7 @@ def mean_field(
         name="mean_field",
         settings={"num_draws": num_draws},
         evaluate=evaluate,
+        refresh=refresh,
         num_draws=num_draws,
     )
 

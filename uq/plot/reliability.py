@@ -14,13 +14,16 @@ from ._axes import BLUE, GREY, INK, RED, axes, dress
 
 _SURE = 0.9
 """How often the drawn uncertainty of a frequency covers it."""
+_AREA, _SMALLEST = 90.0, 6.0
+"""Areas of the markers of the fullest bin and of the emptiest, in square points."""
 
 
 def reliability(pred_or_probs: Any, y: ArrayLike, *, ax: Any = None, bins: int = 15) -> Any:
     """Draw how far predictions keep their word; on the diagonal they do exactly.
 
     For classes: in bins of the largest probability, the share of right labels, with its 90 % Wilson interval
-    and, as bars along the bottom, the share of examples in each bin. For a regression: for every level, the
+    and, as bars along the bottom, the share of examples in each bin. The area of a marker grows in proportion to the
+    number of examples in its bin, down to a smallest that can still be seen. For a regression: for every level, the
     share of outcomes inside the central interval of that level, with the region where a perfectly calibrated
     model would be in 90 of 100 test sets of this size. Points above the diagonal are underconfident, below it
     overconfident.
@@ -67,18 +70,9 @@ def _classes(ax: Any, pred: Any, y: ArrayLike, bins: int) -> Any:
         label="share of examples",
     )
     ax.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
-    ax.errorbar(
-        said,
-        came,
-        yerr=[came - low, high - came],
-        color=BLUE,
-        marker="o",
-        markersize=5,
-        linewidth=1.4,
-        elinewidth=1,
-        capsize=2,
-        label="observed, 90 % interval",
-    )
+    ax.errorbar(said, came, yerr=[came - low, high - came], color=BLUE, linestyle="none", elinewidth=0.9, alpha=0.7)
+    area = np.maximum(_AREA * count[full] / count.max(), _SMALLEST)
+    ax.scatter(said, came, s=area, color=BLUE, linewidths=0, zorder=3, label="observed, 90 % interval")
     ax.set_xlim(np.floor(10 / num_classes) / 10, 1.01)  # the largest of C probabilities is at least 1 / C
     ax.set_ylim(-0.02, 1.03)
     ax.set_xlabel("confidence: largest predicted probability")
