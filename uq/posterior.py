@@ -15,7 +15,7 @@ from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
 from ._checks import InputError, check_count, check_inputs, check_width_of_inputs, is_concrete
 from ._tree import tree_size
 from ._typing import Array, ArrayLike, Key, PyTree
-from .execution import run_once
+from .execution import compiled, run_once
 from .likelihoods import Likelihood
 from .members import Members, as_key, num_members, stack
 from .method import Method, ensemble
@@ -117,7 +117,7 @@ class Posterior:
             options = run_once(num * tree_size(self.state) // self.size)
             program = _PROGRAMS.get(
                 (fingerprint(method), num, own, shapes_of(arguments), trace_context()),
-                lambda: jax.jit(draw).lower(*arguments).compile(compiler_options=options),
+                lambda: compiled(jax.jit(draw).lower(*arguments), options),
             )
             members = program(*arguments)
         else:

@@ -28,7 +28,7 @@ from ._checks import (
 from ._training import Data, Run, Stretch, start_run, training_program, without_optimizer
 from ._tree import tree_size, tree_where
 from ._typing import ArrayLike, Key, PyTree
-from .execution import run_once, vmapped
+from .execution import compiled, run_once, same_for_any_size, vmapped
 from .members import as_key, member_keys, num_members
 from .method import Method, set_hyperparams
 from .posterior import History, Posterior, as_variables
@@ -121,7 +121,7 @@ def fit(
     bar.note("compiling")
     try:
         with _interruptible() as stopped:
-            run, train, compiled = _prepare(method, single, key, start, example, arrays, rows, settings)
+            run, train, compile_seconds = _prepare(method, single, key, start, example, arrays, rows, settings)
             run, losses, interrupted, ran = _run(train, run, arrays, rows, settings, key, bar, stopped)
     finally:
         bar.close()
@@ -132,7 +132,7 @@ def fit(
         loss=losses[0],
         held_out_loss=losses[1],
         best_epoch=np.asarray(run.best_epoch),
-        compile_seconds=compiled,
+        compile_seconds=compile_seconds,
         run_seconds=ran,
         seconds=time.perf_counter() - began,
         interrupted=interrupted,
@@ -191,7 +191,8 @@ def _prepare(
     def compile_train(run: Any) -> Any:
         program = training_program(single, mapping, str(jax.random.key_impl(key)))
         stretch = Stretch(scalar, scalar, scalar, scalar)
-        return jax.jit(program).lower(run, arrays, index, keys, stretch).compile()
+        lowered = jax.jit(program).lower(run, arrays, index, keys, stretch)
+        return compiled(lowered, same_for_any_size())
 
     if begin_key in _PROGRAMS and train_key in _PROGRAMS:
         return _PROGRAMS.get(begin_key, dict)(*begin_args), _PROGRAMS.get(train_key, dict), 0.0
@@ -200,7 +201,7 @@ def _prepare(
     shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
     with ThreadPoolExecutor(1) as pool:
         options = run_once(tree_size(shape.state) // size)
-        first = pool.submit(lambda: _PROGRAMS.get(begin_key, lambda: traced.compile(compiler_options=options)))
+        first = pool.submit(lambda: _PROGRAMS.get(begin_key, lambda: compiled(traced, options)))
         train = _PROGRAMS.get(train_key, lambda: compile_train(shape))
         run = first.result()(*begin_args)
     return run, train, time.perf_counter() - began

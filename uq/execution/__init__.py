@@ -1,6 +1,8 @@
 """How members are executed."""
 
+from .compiling import compiled as compiled
 from .compiling import run_once as run_once
+from .compiling import same_for_any_size as same_for_any_size
 from .mapping import Mapping as Mapping
 from .mapping import looped as looped
 from .mapping import vmapped as vmapped

@@ -1,4 +1,4 @@
-"""How hard to compile a program that runs once."""
+"""How programs are compiled, where the default is not what we want."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 import jax
 
 _SMALL = 1_000_000
+_UNKNOWN: set[str] = set()
+"""Options that the installed compiler has said it does not know."""
 
 
 def run_once(num_numbers: int) -> dict[str, Any]:
@@ -20,3 +22,25 @@ def run_once(num_numbers: int) -> dict[str, Any]:
     if num_numbers > _SMALL or jax.default_backend() != "cpu":
         return {}
     return {"xla_backend_optimization_level": 1}
+
+
+def same_for_any_size() -> dict[str, Any]:
+    """Compiler options for a program whose result for one member must not depend on how many there are.
+
+    On a CPU the compiler hands large sums and products to a kernel library and expands small ones by itself, which
+    add in different orders; the member axis counts towards "large". Without the library the order is always the same.
+    """
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if jax.default_backend() == "cpu" else {}
+
+
+def compiled(lowered: Any, options: dict[str, Any]) -> Any:
+    """`lowered.compile` with those of the options that the installed compiler knows."""
+    known = {name: value for name, value in options.items() if name not in _UNKNOWN}
+    try:
+        return lowered.compile(compiler_options=known or None)
+    except Exception as error:
+        unknown = {name for name in known if f"No such compile option: '{name}'" in str(error)}
+        if not unknown:
+            raise
+        _UNKNOWN.update(unknown)
+        return compiled(lowered, options)
