@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from . import holdout
@@ -21,6 +20,7 @@ from ._checks import (
 from ._training import Data
 from ._typing import PyTree
 from .likelihoods import Transformed, check_width, transformed
+from .members import as_key
 from .method import Method
 from .standardize import Scaling, input_scaling, scaling_of
 
@@ -161,23 +161,32 @@ def device_data(x: PyTree, y: Any, weight: np.ndarray, rows: holdout.Rows, setti
         if tests == 0
         else np.pad(rows.held_out, ((0, 0), (0, tests * batch - num_held)), mode="edge")
     )
-    y = np.asarray(y)
-    return Data(
-        x=jax.tree.map(jnp.asarray, x),
-        y=jnp.asarray(y, dtype if y.dtype.kind == "f" else None),
-        weight=jnp.asarray(weight, dtype),
-        mask=jnp.asarray(mask),
-        held_out=jnp.asarray(held.reshape(settings.size, tests, batch), jnp.int32),
-        held_out_mask=jnp.asarray((np.arange(tests * batch) < num_held).reshape(tests, batch).astype(dtype)),
-        num_data=jnp.asarray(num, dtype),
-        patience=jnp.asarray(patience, jnp.int32),
-        progress=jnp.asarray([1 / (settings.steps * settings.epochs), 1.0], dtype),
+    # Cast on the host and put: `jnp.asarray` compiles a program for each conversion.
+    parts: dict[str, Any] = dict(
+        x=x,
+        y=y,
+        weight=weight.astype(dtype),
+        mask=mask,
+        held_out=held.reshape(settings.size, tests, batch).astype(np.int32),
+        held_out_mask=(np.arange(tests * batch) < num_held).reshape(tests, batch).astype(dtype),
+        num_data=np.asarray(num, dtype),
+        patience=np.asarray(patience, np.int32),
+        progress=np.asarray([1 / (settings.steps * settings.epochs), 1.0], dtype),
     )
+    return jax.device_put(jax.tree.map(_canonical, Data(**parts)))
+
+
+def _canonical(leaf: Any) -> Any:
+    """A host array in the dtype that jax will give it; a device array as it is."""
+    if isinstance(leaf, jax.Array):
+        return leaf
+    leaf = np.asarray(leaf)
+    return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
 
 
 def check_network(method: Method, likelihood: Any, example: PyTree, y: Any) -> None:
     """Raise, in a sentence, where the network cannot take two rows of `x` or its outputs do not fit the targets."""
-    key = jax.random.key(0)
+    key = as_key(0)
     try:
         outputs = jax.eval_shape(lambda x: method.model.apply(method.model.init(key, x), x)[0], example)
     except InputError:

@@ -7,6 +7,7 @@ keys and permutations compiled into the training program would cost more to comp
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from ._checks import InputError
 from ._typing import Key
 
-_SPLIT, _ORDER, _NOISE = range(3)
+_SPLIT, _ORDER = range(2)
 
 
 class Rows(NamedTuple):
@@ -32,11 +33,17 @@ def key_words(key: Key) -> tuple[int, ...]:
 
 
 def _generator(words: tuple[int, ...], purpose: int, member: int, epoch: int = 0) -> np.random.Philox:
-    return np.random.Philox(np.random.SeedSequence(words, spawn_key=(purpose, member, epoch)))
+    """Random bits of one member's epoch: the epoch is the high word of the counter."""
+    return np.random.Philox(key=_member_key(words, purpose, member), counter=[0, 0, 0, epoch])
+
+
+@functools.lru_cache(maxsize=65536)
+def _member_key(words: tuple[int, ...], purpose: int, member: int) -> np.ndarray:
+    return np.random.SeedSequence(words, spawn_key=(purpose, member)).generate_state(2, np.uint64)
 
 
 def _permutation(bits: np.random.Philox, num: int) -> np.ndarray:
-    return np.argsort(bits.random_raw(num), kind="stable").astype(np.int32)
+    return np.argsort(bits.random_raw(num)).astype(np.int32)
 
 
 def fraction(words: tuple[int, ...], size: int, num_rows: int, share: float) -> Rows:
@@ -62,8 +69,9 @@ def epoch_orders(
         index = np.empty((size, steps, batch), np.int32)
         keys = np.empty((size, steps, key_width), np.uint32)
         for k in range(size):
-            order = rows[k][_permutation(_generator(words, _ORDER, k, epoch), num)]
+            bits = _generator(words, _ORDER, k, epoch)
+            order = rows[k][_permutation(bits, num)]
             index[k] = np.resize(order, steps * batch).reshape(steps, batch)
-            noise = _generator(words, _NOISE, k, epoch).random_raw(steps * key_width)
+            noise = bits.random_raw(steps * key_width)
             keys[k] = (noise >> np.uint64(32)).astype(np.uint32).reshape(steps, key_width)
         yield index, keys

@@ -114,8 +114,9 @@ def fit(
         raise InputError("`patience` needs left-out rows to judge by; pass validation=0.1 or validation=(x, y).")
     patience = epochs + 1 if patience is None else check_count("patience", patience)
     arrays = setup.device_data(x, y, weight, rows, settings, patience)
-    setup.check_network(single, likelihood, jax.tree.map(lambda leaf: leaf[:2], arrays.x), y)
-    example = jax.tree.map(lambda leaf: leaf[:1], arrays.x)
+    two = jax.tree.map(lambda leaf: np.zeros((2, *leaf.shape[1:]), leaf.dtype), arrays.x)
+    setup.check_network(single, likelihood, two, y)
+    example = jax.device_put(jax.tree.map(_first_row, x))
 
     bar = Progress(settings.steps * epochs, show=progress, label=f"{method.name} × {size}")
     bar.note("compiling")
@@ -144,10 +145,15 @@ def fit(
         likelihood=likelihood,
         key=key,
         inputs=inputs,
-        weight=jnp.asarray(finite / max(finite.sum(), 1), jnp.float32),
+        weight=jax.device_put((finite / max(finite.sum(), 1)).astype(np.float32)),
         history=history,
         example=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x),
     )
+
+
+def _first_row(leaf: Any) -> np.ndarray:
+    leaf = np.asarray(leaf[:1])
+    return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
 
 
 # Programs
@@ -192,7 +198,7 @@ def _prepare(
         program = training_program(single, mapping, str(jax.random.key_impl(key)))
         stretch = Stretch(scalar, scalar, scalar, scalar)
         lowered = jax.jit(program).lower(run, arrays, index, keys, stretch)
-        return compiled(lowered, same_for_any_size())
+        return compiled(lowered, same_for_any_size(tree_size(run.state) // size))
 
     if begin_key in _PROGRAMS and train_key in _PROGRAMS:
         return _PROGRAMS.get(begin_key, dict)(*begin_args), _PROGRAMS.get(train_key, dict), 0.0
@@ -254,7 +260,8 @@ def _run(
         for first, index, keys in _calls(rows, settings, key, lambda: pace):
             for low, high in _pieces(settings.steps, len(index), pace):
                 then = time.perf_counter()
-                stretch = Stretch(*(jnp.asarray(v, jnp.int32) for v in (first, len(index), low, high)))
+                bounds: Any = [np.asarray(v, np.int32) for v in (first, len(index), low, high)]
+                stretch = Stretch(*bounds)
                 run, loss, out = train(run, arrays, _fill(index, settings), _fill(keys, settings), stretch)
                 finished = high == settings.steps
                 taken = (high - low) * len(index)
@@ -353,7 +360,9 @@ def _kept(run: Run) -> tuple[PyTree, np.ndarray]:
     last, finite = without_optimizer(run.state), np.asarray(run.finite)
     if not jax.tree.leaves(run.best):
         return last, finite
-    return tree_where(run.best_epoch >= 0, run.best, last), finite & ~np.asarray(run.unscored)
+    scored = np.asarray(run.best_epoch) >= 0
+    best = run.best if scored.all() else tree_where(jnp.asarray(scored), run.best, last)
+    return best, finite & ~np.asarray(run.unscored)
 
 
 def _report_divergence(finite: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 _SMALL = 1_000_000
+_QUICK = 100_000
 _UNKNOWN: set[str] = set()
 """Options that the installed compiler has said it does not know."""
 
@@ -24,13 +25,18 @@ def run_once(num_numbers: int) -> dict[str, Any]:
     return {"xla_backend_optimization_level": 1}
 
 
-def same_for_any_size() -> dict[str, Any]:
+def same_for_any_size(num_numbers: int) -> dict[str, Any]:
     """Compiler options for a program whose result for one member must not depend on how many there are.
 
     On a CPU the compiler hands large sums and products to a kernel library and expands small ones by itself, which
     add in different orders; the member axis counts towards "large". Without the library the order is always the same.
+    A program for small members (by `num_numbers`, those of one) also goes without the newer fusion code generator,
+    which compiles a quarter longer than the older one and saves them a tenth of the run.
     """
-    return {"xla_cpu_experimental_ynn_fusion_type": ""} if jax.default_backend() == "cpu" else {}
+    if jax.default_backend() != "cpu":
+        return {}
+    quick = {"xla_cpu_use_fusion_emitters": False} if num_numbers <= _QUICK else {}
+    return {"xla_cpu_experimental_ynn_fusion_type": "", **quick}
 
 
 def compiled(lowered: Any, options: dict[str, Any]) -> Any:
