@@ -43,7 +43,7 @@ def as_key(key: Key, *, name: str = "key") -> Array:
         if (
             getattr(jax.config, "jax_default_prng_impl", "") == "threefry2x32"
         ):  # the same key, without compiling a program for it
-            return jax.random.wrap_key_data(np.array([0, int(key)], np.uint32), impl="threefry2x32")
+            return jax.random.wrap_key_data(jax.device_put(np.array([0, int(key)], np.uint32)), impl="threefry2x32")
         return jax.random.key(int(key))
     if is_key(key):
         return key
