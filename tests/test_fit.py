@@ -42,6 +42,19 @@ def three() -> uq.Posterior:
 # The same members, the same program
 
 
+@pytest.mark.parametrize("width, rows", [(2, 120), (8, 60), (50, 200)])
+def test_a_member_is_the_same_bits_whatever_the_width_and_k(width: int, rows: int) -> None:
+    rng = np.random.default_rng(width)
+    x = rng.normal(size=(rows, 3))
+    y = np.sin(x[:, 0])
+    net = nn.Sequential([nn.Dense(width), nn.relu, nn.Dense(2)])
+    few, many = (
+        uq.fit(uq.deep_ensemble(net, uq.likelihoods.Gaussian(), size=k), (x, y), key=0, epochs=4) for k in (4, 16)
+    )
+    for a, b in zip(jax.tree.leaves(few.state), jax.tree.leaves(many.state), strict=True):
+        assert np.array_equal(a[3], b[3])
+
+
 def test_member_three_of_four_is_member_three_of_sixteen() -> None:
     few, many = (
         uq.fit(uq.deep_ensemble(mlp(), uq.likelihoods.Gaussian(), size=size), (X, Y), key=1, **QUICK)

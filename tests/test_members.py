@@ -208,3 +208,10 @@ def test_best() -> None:
         uq.best(TREE, [1.0, 2.0, 3.0])
     with pytest.raises(uq.InputError, match="at least one finite score, but every member's is NaN or infinite"):
         uq.best(TREE, [jnp.nan] * 4)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7, 2**31, 2**32 - 1])
+def test_a_seed_is_the_key_that_jax_makes_of_it(seed: int) -> None:
+    ours, theirs = uq.members.as_key(seed), jax.random.key(np.uint32(seed))
+    assert ours.dtype == theirs.dtype
+    assert np.array_equal(jax.random.key_data(ours), jax.random.key_data(theirs))

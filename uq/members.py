@@ -40,9 +40,8 @@ def as_key(key: Key, *, name: str = "key") -> Array:
     if isinstance(key, int | np.integer):
         if not 0 <= key < 2**32:  # more bits would be dropped in silence
             raise InputError(f"`{name}` expected a seed from 0 to 2**32 − 1, but it is {key}.")
-        if (
-            getattr(jax.config, "jax_default_prng_impl", "") == "threefry2x32"
-        ):  # the same key, without compiling a program for it
+        # The key that `jax.random.key` gives, without compiling a program for it.
+        if getattr(jax.config, "jax_default_prng_impl", "") == "threefry2x32":
             return jax.random.wrap_key_data(jax.device_put(np.array([0, int(key)], np.uint32)), impl="threefry2x32")
         return jax.random.key(int(key))
     if is_key(key):

@@ -16,13 +16,13 @@ def run_once(num_numbers: int) -> dict[str, Any]:
     """Compiler options for a program that makes `num_numbers` random numbers a member once: initial weights, draws.
 
     Generators compile slowly, and on a CPU most of that time goes into optimising code that then runs for
-    milliseconds: the first level of optimisation compiles three times faster, and gives the same bits (no
-    optimisation at all would not). Large programs and other devices are left alone; the count is a member's, so that
+    milliseconds: the first level of optimisation and the older code generator compile three times faster, and give
+    the same bits (no optimisation at all would not). Large programs and other devices are left alone; the count is a member's, so that
     the choice does not depend on how many there are.
     """
     if num_numbers > _SMALL or jax.default_backend() != "cpu":
         return {}
-    return {"xla_backend_optimization_level": 1}
+    return {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 
 def same_for_any_size(num_numbers: int) -> dict[str, Any]:
