@@ -17,8 +17,8 @@ def run_once(num_numbers: int) -> dict[str, Any]:
 
     Generators compile slowly, and on a CPU most of that time goes into optimising code that then runs for
     milliseconds: the first level of optimisation and the older code generator compile three times faster, and give
-    the same bits (no optimisation at all would not). Large programs and other devices are left alone; the count is a member's, so that
-    the choice does not depend on how many there are.
+    the same bits (no optimisation at all would not). Large programs and other devices are left alone; the count is a
+    member's, so that the choice does not depend on how many there are.
     """
     if num_numbers > _SMALL or jax.default_backend() != "cpu":
         return {}
