@@ -285,7 +285,7 @@ def sweep(rates: Any, **settings: Any) -> uq.Method:
 def test_a_member_that_diverges_is_masked_and_named() -> None:
     calm = uq.fit(sweep([1e-2, 1e-2, 2e-2]), (X, Y), key=0, **QUICK)
     with pytest.warns(uq.UQWarning, match=r"Member 1 of 3 diverged .* has weight 0; the others are untouched"):
-        wild = uq.fit(sweep([1e-2, 1e30, 2e-2]), (X, Y), key=0, **QUICK)
+        wild = uq.fit(sweep([1e-2, np.inf, 2e-2]), (X, Y), key=0, **QUICK)
     assert wild.history.compile_seconds == 0.0
     assert wild.history.diverged.tolist() == [1]
     assert wild.weight.tolist() == [0.5, 0.0, 0.5]
@@ -299,7 +299,7 @@ def test_a_member_that_diverges_is_masked_and_named() -> None:
 
 def test_when_all_diverge_it_says_so() -> None:
     with pytest.warns(uq.UQWarning, match=r"Members 0, 1, 2 of 3 diverged .* there is nothing left to predict with"):
-        lost = uq.fit(sweep([1e30, 1e30, 1e30]), (X, Y), key=0, **QUICK)
+        lost = uq.fit(sweep([np.inf, np.inf, np.inf]), (X, Y), key=0, **QUICK)
     with pytest.raises(uq.InputError, match="There is nothing to predict with: every member has weight 0"):
         lost.predict(X)
 
