@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._tree import tree_where
 from ._typing import Array, PyTree
@@ -36,7 +37,7 @@ class Run(NamedTuple):
     epoch_loss: Array
     """Sum of the losses of the epoch under way, `(K,)`."""
     before: PyTree
-    """The state at the start of the epoch: where a member that diverges or has stopped stays."""
+    """The state at the start of the epoch, without `opt_state`: where a member that diverges or has stopped stays."""
 
 
 class Data(NamedTuple):
@@ -74,19 +75,26 @@ def without_optimizer(state: PyTree) -> PyTree:
     return state._replace(opt_state=()) if hasattr(state, "opt_state") else state
 
 
+def with_optimizer_of(state: PyTree, stripped: PyTree) -> PyTree:
+    """`stripped` with the `opt_state` of `state`, where it has one."""
+    return stripped._replace(opt_state=state.opt_state) if hasattr(state, "opt_state") else stripped
+
+
 def start_run(state: PyTree, size: int, *, keep_best: bool) -> Run:
-    """A run about to begin."""
-    return Run(
+    """A run about to begin. Made on the host, around the state as it is: nothing of it is compiled or copied."""
+    kept, dtype = without_optimizer(state), jax.dtypes.canonicalize_dtype(np.float64)
+    parts: dict[str, Any] = dict(
         state=state,
-        best=without_optimizer(state) if keep_best else (),
-        best_loss=jnp.full(size, jnp.inf),
-        best_epoch=jnp.full(size, -1, jnp.int32),
-        active=jnp.ones(size, bool),
-        finite=jnp.ones(size, bool),
-        unscored=jnp.zeros(size, bool),
-        epoch_loss=jnp.zeros(size),
-        before=state,
+        best=kept if keep_best else (),
+        best_loss=np.full(size, np.inf, dtype),
+        best_epoch=np.full(size, -1, np.int32),
+        active=np.ones(size, bool),
+        finite=np.ones(size, bool),
+        unscored=np.zeros(size, bool),
+        epoch_loss=np.zeros(size, dtype),
+        before=kept,
     )
+    return Run(**parts)
 
 
 def training_program(
@@ -99,32 +107,32 @@ def training_program(
     """
 
     def rows(tree: PyTree, index: Array) -> PyTree:
-        return jax.tree.map(lambda leaf: leaf[index], tree)
+        return jax.tree.map(lambda leaf: _rows(leaf, index), tree)
 
     def update(run: Run, data: Data, index: Array, keys: Array, epoch: Array, step: Array) -> Run:
         # Read in the middle of the step: the first rate is not 0, nor the last.
         done = ((epoch * data.mask.shape[0] + step).astype(data.progress.dtype) + 0.5) * data.progress[0]
 
         def one(state: PyTree, index: Array, words: Array) -> tuple[PyTree, Any]:
-            weight = data.weight[index] * data.mask[step]
-            batch = Batch(rows(data.x, index), data.y[index], weight, data.num_data, done)
+            weight = _rows(data.weight, index) * _at(data.mask, step)
+            batch = Batch(rows(data.x, index), _rows(data.y, index), weight, data.num_data, done)
             return method.update(jax.random.wrap_key_data(words, impl=key_impl), state, batch)
 
-        state, info = mapping(one)(run.state, index[:, step], keys[:, step])
+        state, info = mapping(one)(run.state, _at(index, step, 1), _at(keys, step, 1))
         finite = run.finite & (info.finite | ~run.active)
         loss = jnp.where(run.active, info.loss.astype(run.epoch_loss.dtype), 0)
         return run._replace(state=state, finite=finite, epoch_loss=run.epoch_loss + loss)
 
     def held_out_loss(state: PyTree, data: Data) -> Array:
         def one(state: PyTree, index: Array) -> Array:
-            def batch(args: tuple[Array, Array]) -> Array:
+            def batch(args: tuple[Array, Array]) -> tuple[Array, Array]:
                 index, mask = args
-                losses = method.evaluate(state, Batch(rows(data.x, index), data.y[index]))  # type: ignore[misc]
-                weight = mask * data.weight[index]
-                return jnp.stack([jnp.where(weight > 0, losses * weight, 0).sum(), weight.sum()])
+                losses = method.evaluate(state, Batch(rows(data.x, index), _rows(data.y, index)))  # type: ignore[misc]
+                weight = mask * _rows(data.weight, index)
+                return jnp.where(weight > 0, losses * weight, 0).sum(), weight.sum()
 
-            total, weight = jax.lax.map(batch, (index, data.held_out_mask)).sum(0)
-            return total / weight
+            total, weight = jax.lax.map(batch, (index, data.held_out_mask))
+            return total.sum() / weight.sum()
 
         return mapping(one)(state, data.held_out)
 
@@ -136,8 +144,9 @@ def training_program(
         if method.refresh is not None:
             some = index[:, : min(steps, _REFRESH_BATCHES)]
             state = mapping(lambda state, index: method.refresh(state, rows(data.x, index)))(state, some)  # type: ignore[misc]
-        state = tree_where(keep, state, run.before)
-        run = run._replace(state=state, before=state, active=keep, finite=finite)
+        before = tree_where(keep, without_optimizer(state), run.before)
+        state = with_optimizer_of(state, before)
+        run = run._replace(state=state, before=before, active=keep, finite=finite)
         held = jnp.full_like(losses, jnp.nan)
         if jax.tree.leaves(run.best):
             held = held_out_loss(without_optimizer(state), data).astype(run.best_loss.dtype)
@@ -160,22 +169,38 @@ def training_program(
         def epoch(e: Array, carry: tuple[Run, Array, Array]) -> tuple[Run, Array, Array]:
             run, losses, held = carry
             number = stretch.first + e
+            orders, noise = _at(index, e), _at(keys, e)
 
             def step(s: Array, run: Run) -> Run:
-                return update(run, data, index[e], keys[e], number, s)
+                return update(run, data, orders, noise, number, s)
 
             run = jax.lax.fori_loop(stretch.low, stretch.high, step, run)
 
             def finish(run: Run) -> tuple[Run, Array, Array]:
-                return end_epoch(run, data, index[e], number)
+                return end_epoch(run, data, orders, number)
 
             def wait(run: Run) -> tuple[Run, Array, Array]:
                 nothing = jnp.full_like(run.epoch_loss, jnp.nan)
                 return run, nothing, nothing
 
             run, loss, out = jax.lax.cond(stretch.high == steps, finish, wait, run)
-            return run, losses.at[e].set(loss), held.at[e].set(out)
+            return run, _put(losses, loss, e), _put(held, out, e)
 
         return jax.lax.fori_loop(0, stretch.epochs, epoch, (run, empty, empty))
 
     return program
+
+
+# Positions here are never negative nor too large; saying so spares the program the code for those that are.
+
+
+def _rows(leaf: Array, index: Array) -> Array:
+    return leaf.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def _at(array: Array, position: Array, axis: int = 0) -> Array:
+    return jax.lax.dynamic_index_in_dim(array, position, axis, keepdims=False, allow_negative_indices=False)
+
+
+def _put(array: Array, value: Array, position: Array) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(array, value, position, 0, allow_negative_indices=False)

@@ -6,6 +6,7 @@ A method is written for one member. `ensemble(method, K)` maps it over member ke
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from ._tree import is_key
 from ._typing import Array, ArrayLike, Key, PyTree
 from .execution import Mapping as MemberMapping
 from .execution import vmapped
+from .execution._bundles import bundled
 from .likelihoods import Likelihood
 from .members import Members, member_keys
 from .model import Model
@@ -211,5 +213,5 @@ def per_example(values: Array) -> Array:
 
 def all_finite(tree: PyTree) -> Array:
     """Whether every floating leaf is finite, ()."""
-    flags = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if not is_key(leaf)]
-    return jnp.stack(flags).all() if flags else jnp.array(True)
+    flags = [jnp.isfinite(part).all() for part in bundled([x for x in jax.tree.leaves(tree) if not is_key(x)])]
+    return functools.reduce(jnp.logical_and, flags) if flags else jnp.array(True)

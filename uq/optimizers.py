@@ -15,6 +15,7 @@ import optax
 
 from ._checks import InputError
 from ._typing import Array, PyTree
+from .execution._bundles import bundled, bundled_scalars, unbundled
 
 
 def as_optimizer(optimizer: Any) -> optax.GradientTransformationExtraArgs:
@@ -34,10 +35,10 @@ class OneCycleState(NamedTuple):
 
     count: Array  # type: ignore[assignment]
     """Updates done, (), int32; corrects the bias of the moments."""
-    mean: PyTree
-    """First moment of the gradient, like the parameters."""
-    square: PyTree
-    """Second moment of the gradient, like the parameters."""
+    mean: list[Array]
+    """First moment of the gradient, small leaves of one dtype joined to one vector."""
+    square: list[Array]
+    """Second moment of the gradient, joined alike."""
 
 
 def one_cycle(
@@ -76,36 +77,39 @@ def one_cycle(
             raise InputError(f"`{name}` expected a positive number, but it is {value}.")
 
     def init(params: PyTree) -> OneCycleState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
+        zeros = [jnp.zeros_like(bundle) for bundle in bundled(params)]
         return OneCycleState(jnp.zeros((), jnp.int32), zeros, zeros)
 
     def update(
         grads: PyTree, state: OneCycleState, params: PyTree | None = None, *, progress: Any = None, **extra: Any
     ) -> tuple[PyTree, OneCycleState]:
         del extra
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.result_type(float)))) for g in jax.tree.leaves(grads)))
+        bundles = bundled(grads)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.result_type(float)))) for g in bundles))
         shrink = jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
         rate = learning_rate * shape(progress)
         count = state.count + 1
         fix1, fix2 = 1 - b1 ** count.astype(norm.dtype), 1 - b2 ** count.astype(norm.dtype)
-        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * (g * shrink.astype(g.dtype)), state.mean, grads)
-        square = jax.tree.map(
-            lambda v, g: b2 * v + (1 - b2) * jnp.square(g * shrink.astype(g.dtype)), state.square, grads
-        )
+        bundles = [g * shrink.astype(g.dtype) for g in bundles]
+        mean = [b1 * m + (1 - b1) * g for m, g in zip(state.mean, bundles, strict=True)]
+        square = [b2 * v + (1 - b2) * jnp.square(g) for v, g in zip(state.square, bundles, strict=True)]
 
-        def step(m: Array, v: Array, p: Array) -> Array:
-            change = (m / fix1.astype(m.dtype)) / (jnp.sqrt(v / fix2.astype(v.dtype)) + eps)
-            return -jnp.asarray(rate * share(m), m.dtype) * (change + weight_decay * p)
+        def step(m: Array, v: Array, p: Array | None, share: Any) -> Array:
+            # Division comes last: what followed it would be repeated in the kernel of every leaf.
+            pace = -jnp.asarray(rate, m.dtype) * share
+            change = pace * (m / fix1.astype(m.dtype)) / (jnp.sqrt(v / fix2.astype(v.dtype)) + eps)
+            return change if p is None else change + pace * weight_decay * p
 
-        updates = jax.tree.map(step, mean, square, grads if params is None else params)
-        return updates, OneCycleState(count, mean, square)
+        shares = bundled_scalars(jax.tree.map(share, grads), grads)
+        weights = bundled(grads if params is None else params) if weight_decay else [None] * len(mean)
+        updates = [step(*each) for each in zip(mean, square, weights, shares, strict=True)]
+        return unbundled(updates, grads), OneCycleState(count, mean, square)
 
     def shape(progress: Any) -> Any:
         if progress is None:
             return 1.0
-        rise = progress / max(warmup, 1e-12)
-        fall = 0.5 * (1 + jnp.cos(jnp.pi * (progress - warmup) / (1 - warmup)))
-        return jnp.minimum(rise, 1.0) * jnp.where(progress < warmup, 1.0, fall)
+        left = (1 - jnp.maximum(progress, warmup)) / (1 - warmup)
+        return jnp.minimum(progress / max(warmup, 1e-12), 1.0) * jnp.square(_sine_of_half_turns(0.5 * left))
 
     def share(leaf: Array) -> float:
         if fan_in is None or leaf.ndim < 2:
@@ -113,3 +117,12 @@ def one_cycle(
         return min(1.0, math.sqrt(fan_in / max(1, math.prod(leaf.shape[:-1]))))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _sine_of_half_turns(t: Any) -> Any:
+    """sin(π t) for |t| ≤ 1/2 by its series, to 1e-9. A compiler's own takes any angle, and compiles for longer."""
+    square = jnp.square(jnp.pi * t)
+    rest: Any = 0.0
+    for n in range(13, 1, -2):
+        rest = (1 - rest) * square / (n * (n - 1))
+    return jnp.pi * t * (1 - rest)

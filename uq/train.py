@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -122,8 +122,8 @@ def fit(
     bar.note("compiling")
     try:
         with _interruptible() as stopped:
-            run, train, compile_seconds = _prepare(method, single, key, start, example, arrays, rows, settings)
-            run, losses, interrupted, ran = _run(train, run, arrays, rows, settings, key, bar, stopped)
+            prepared = _prepare(method, single, key, start, example, arrays, rows, settings)
+            run, losses, interrupted, ran = _run(prepared, arrays, rows, settings, key, bar, stopped)
     finally:
         bar.close()
 
@@ -133,7 +133,7 @@ def fit(
         loss=losses[0],
         held_out_loss=losses[1],
         best_epoch=np.asarray(run.best_epoch),
-        compile_seconds=compile_seconds,
+        compile_seconds=prepared.seconds,
         run_seconds=ran,
         seconds=time.perf_counter() - began,
         interrupted=interrupted,
@@ -159,6 +159,17 @@ def _first_row(leaf: Any) -> np.ndarray:
 # Programs
 
 
+class _Prepared(NamedTuple):
+    run: Run
+    """The run at its start."""
+    train: Callable[..., Any]
+    """The training program."""
+    orders: list[tuple[np.ndarray, np.ndarray]]
+    """Orders and keys of the first epochs, drawn while the compiler worked; none where it had nothing to do."""
+    seconds: float
+    """How long it took."""
+
+
 def _prepare(
     method: Method,
     single: Method,
@@ -168,8 +179,8 @@ def _prepare(
     arrays: Data,
     rows: holdout.Rows,
     settings: setup.Settings,
-) -> tuple[Run, Callable[..., Any], float]:
-    """The run at its start, and the training program; both programs compile at once, on two threads."""
+) -> _Prepared:
+    """What training begins with; the program that makes it and the one that trains compile at once, on two threads."""
     began = time.perf_counter()
     size, mapping = settings.size, method.mapping or vmapped
     if start is not None:
@@ -178,13 +189,12 @@ def _prepare(
     base = (fingerprint((single, mapping, keep_best, size)), trace_context())
     swept = dict(method.hyperparams)
 
-    def begin(key: Key, example: PyTree, start: PyTree, swept: Any) -> Run:
+    def begin(key: Key, example: PyTree, start: PyTree, swept: Any) -> PyTree:
         def one(key: Key, index: Any, start: PyTree) -> PyTree:
             state = single.init(key, example, start)
             return set_hyperparams(state, swept, index, size if method.member is not None else None)
 
-        state = mapping(one)(member_keys(key, size), jnp.arange(size), start)
-        return start_run(state, size, keep_best=keep_best)
+        return mapping(one)(member_keys(key, size), jnp.arange(size), start)
 
     begin_args = (key, example, start, swept)
     words = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), key.dtype)).shape[-1]
@@ -201,16 +211,19 @@ def _prepare(
         return compiled(lowered, same_for_any_size(tree_size(run.state) // size))
 
     if begin_key in _PROGRAMS and train_key in _PROGRAMS:
-        return _PROGRAMS.get(begin_key, dict)(*begin_args), _PROGRAMS.get(train_key, dict), 0.0
+        state = _PROGRAMS.get(begin_key, dict)(*begin_args)
+        return _Prepared(start_run(state, size, keep_best=keep_best), _PROGRAMS.get(train_key, dict), [], 0.0)
     # Traced on this thread: settings such as `jax.enable_x64()` are the thread's own.
     traced = jax.jit(begin).lower(*begin_args)
     shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
     with ThreadPoolExecutor(1) as pool:
-        options = run_once(tree_size(shape.state) // size)
+        options = run_once(tree_size(shape) // size)
         first = pool.submit(lambda: _PROGRAMS.get(begin_key, lambda: compiled(traced, options)))
-        train = _PROGRAMS.get(train_key, lambda: compile_train(shape))
-        run = first.result()(*begin_args)
-    return run, train, time.perf_counter() - began
+        orders = pool.submit(_orders, rows, settings, key, range(min(settings.epochs, settings.call_epochs)))
+        train = _PROGRAMS.get(train_key, lambda: compile_train(start_run(shape, size, keep_best=keep_best)))
+        state = first.result()(*begin_args)
+    run = start_run(state, size, keep_best=keep_best)
+    return _Prepared(run, train, orders.result(), time.perf_counter() - began)
 
 
 def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, ensemble: bool) -> PyTree:
@@ -240,8 +253,7 @@ def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, e
 
 
 def _run(
-    train: Callable[..., Any],
-    run: Run,
+    prepared: _Prepared,
     arrays: Data,
     rows: holdout.Rows,
     settings: setup.Settings,
@@ -251,18 +263,19 @@ def _run(
 ) -> tuple[Run, tuple[np.ndarray, np.ndarray], bool, float]:
     """Call the program in stretches of about half a second until all is done, all have stopped, or Ctrl-C."""
     began = time.perf_counter()
+    run = prepared.run
     losses: list[np.ndarray] = []
     held: list[np.ndarray] = []
     interrupted = False
     pace = 0.0  # seconds an update
     active = np.ones(settings.size, bool)
     try:
-        for first, index, keys in _calls(rows, settings, key, lambda: pace):
+        for first, index, keys in _calls(prepared.orders, rows, settings, key, lambda: pace):
             for low, high in _pieces(settings.steps, len(index), pace):
                 then = time.perf_counter()
                 bounds: Any = [np.asarray(v, np.int32) for v in (first, len(index), low, high)]
                 stretch = Stretch(*bounds)
-                run, loss, out = train(run, arrays, _fill(index, settings), _fill(keys, settings), stretch)
+                run, loss, out = prepared.train(run, arrays, _fill(index, settings), _fill(keys, settings), stretch)
                 finished = high == settings.steps
                 taken = (high - low) * len(index)
                 if finished:
@@ -299,21 +312,30 @@ def _run(
 
 
 def _calls(
-    rows: holdout.Rows, settings: setup.Settings, key: Key, pace: Callable[[], float]
+    ahead: list[tuple[np.ndarray, np.ndarray]],
+    rows: holdout.Rows,
+    settings: setup.Settings,
+    key: Key,
+    pace: Callable[[], float],
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The batches of the next epochs: as many as fit half a second at the pace measured, one to begin with."""
-    width = jax.random.key_data(key).shape[-1]
-    words = holdout.key_words(key)
     first = 0
     while first < settings.epochs:
         num = 1
         if pace():
             num = int(np.clip(_CALL_SECONDS / (pace() * settings.steps), 1, settings.call_epochs))
         num = min(num, settings.epochs - first)
-        span = range(first, first + num)
-        pairs = list(holdout.epoch_orders(words, rows.train, settings.steps, settings.batch, span, width))
+        pairs = ahead[first : first + num]
+        pairs = pairs + _orders(rows, settings, key, range(first + len(pairs), first + num))
         yield first, np.stack([index for index, _ in pairs]), np.stack([keys for _, keys in pairs])
         first += num
+
+
+def _orders(
+    rows: holdout.Rows, settings: setup.Settings, key: Key, epochs: range
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    words, width = holdout.key_words(key), jax.random.key_data(key).shape[-1]
+    return list(holdout.epoch_orders(words, rows.train, settings.steps, settings.batch, epochs, width))
 
 
 def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:
