@@ -5,6 +5,7 @@ import pickle
 
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from scipy import special, stats
 
@@ -27,7 +28,7 @@ def stderr(values):
 
 def test_regression():
     pred, y = regression()
-    table = uq.evaluate(pred, y, level=0.8)
+    table = uq.evaluate(pred, y, level=0.8, key=None)
     assert [row["metric"] for row in table] == [
         "log_score",
         "crps",
@@ -50,7 +51,8 @@ def test_regression():
     inside = (np.asarray(lower) <= y) & (y <= np.asarray(upper))
     assert table["coverage"] == pytest.approx(inside.mean())
     assert table["coverage", "stderr"] == pytest.approx(stderr(inside), rel=1e-6)
-    assert table["regression_calibration_error", "stderr"] is None
+    assert table["regression_calibration_error", "stderr"] > 0
+    assert table["crps", "lower"] is None and table["regression_calibration_error", "calibrated"] is None
     assert {row["count"] for row in table} == {50}
     text = str(table)
     assert "coverage → 0.8" in text and "crps ↓" in text and "epistemic_share  " in text
@@ -58,7 +60,7 @@ def test_regression():
 
 def test_standard_error_of_the_rmse_is_that_of_resampling():
     pred, y = regression(size=400)
-    table = uq.evaluate(pred, y)
+    table = uq.evaluate(pred, y, key=None)
     squares = np.asarray(pred.residual(y), np.float64) ** 2
     assert table["rmse"] == pytest.approx(np.sqrt(squares.mean()), rel=1e-6)
     draws = np.random.default_rng(1).integers(0, 400, size=(2000, 400))
@@ -67,7 +69,7 @@ def test_standard_error_of_the_rmse_is_that_of_resampling():
 
 def test_several_outputs_are_averaged():
     pred, y = regression(num_outputs=2)
-    table = uq.evaluate(pred, y)
+    table = uq.evaluate(pred, y, key=None)
     assert table["crps"] == pytest.approx(float(np.mean(pred.crps(y))), rel=1e-5)
     assert table["crps", "stderr"] == pytest.approx(stderr(np.mean(pred.crps(y), 1)), rel=1e-4)
     assert table["log_score"] == pytest.approx(-float(np.mean(pred.log_prob(y))), rel=1e-5)
@@ -85,7 +87,7 @@ def test_classes(num_classes):
     full = np.concatenate([np.zeros_like(logits), logits], -1) if binary else logits
     members = special.softmax(full.astype(np.float64), -1)
     probs = members.mean(0)
-    table = uq.evaluate(pred, y)
+    table = uq.evaluate(pred, y, key=None)
     want = {
         "log_score": -np.log(probs[np.arange(60), y]),
         "brier_score": (probs[:, 1] - y) ** 2 if binary else ((probs - np.eye(3)[y]) ** 2).sum(1),
@@ -96,20 +98,60 @@ def test_classes(num_classes):
     for name, values in want.items():
         assert table[name] == pytest.approx(values.mean(), rel=1e-4)
         assert table[name, "stderr"] == pytest.approx(stderr(values), rel=1e-3)
-    assert table["calibration_error"] == float(uq.metrics.calibration_error(pred, y))
-    assert table["calibration_error", "stderr"] is None
+    assert table["calibration_error"] == pytest.approx(float(uq.metrics.calibration_error(pred, y)), rel=1e-5)
+    assert ("auroc" in table) == binary
 
-    plain = uq.evaluate(probs, y)
+    plain = uq.evaluate(probs, y, key=None)
     assert "mutual_information" not in plain
     for name in ("log_score", "brier_score", "accuracy", "calibration_error", "entropy"):
         assert plain[name] == pytest.approx(table[name], rel=1e-4)
 
 
+def test_intervals_and_what_a_calibrated_model_would_score():
+    rng = np.random.default_rng(0)
+    probs = special.softmax(2 * rng.normal(size=(150, 2)), -1)
+    y = (rng.uniform(size=150) < probs[:, 1]).astype(int)
+    table = uq.evaluate(probs, y, key=uq.metrics.Resample(0, num=200))
+    for row in table:
+        assert row["lower"] < row["upper"], row  # the intervals of biased estimates need not hold the estimate
+        if "calibration" not in row["metric"]:
+            assert row["lower"] <= row["value"] <= row["upper"], row
+            assert row["upper"] - row["lower"] == pytest.approx(4 * row["stderr"], rel=0.3), row
+    assert 0.02 < table["calibration_error", "calibrated"] < 0.15
+    assert table["log_score", "calibrated"] is None
+    assert str(table) == str(uq.evaluate(probs, y, key=uq.metrics.Resample(0, num=200)))
+
+
+def test_draws_and_distributions():
+    rng = np.random.default_rng(0)
+    loc, y = 300 + 40 * rng.normal(size=80), 300 + 45 * rng.normal(size=80)
+    frozen = uq.evaluate(stats.norm(loc, 20.0), y, key=None)
+    other = uq.evaluate(dist.Normal(loc, 20.0), y, key=None)
+    draws = uq.evaluate(stats.norm(loc, 20.0).ppf((np.arange(400)[:, None] + 0.5) / 400), y, key=None)
+    assert "log_score" not in draws
+    for row in frozen:
+        assert other[row["metric"]] == pytest.approx(row["value"], rel=1e-9)
+        if row["metric"] != "log_score":
+            assert draws[row["metric"]] == pytest.approx(row["value"], rel=0.02)
+
+
+def test_masked_rows_are_left_out():
+    rng = np.random.default_rng(0)
+    probs = special.softmax(2 * rng.normal(size=(60, 3)), -1)
+    y, weight = rng.integers(0, 3, 60).astype(float), np.ones(60)
+    want = uq.evaluate(probs[:50], y[:50], key=None)
+    probs[50:], y[50:], weight[50:] = np.nan, np.nan, 0
+    got = uq.evaluate(probs, y, weight=weight, key=None)
+    for row in want:
+        assert got[row["metric"]] == pytest.approx(row["value"], rel=1e-12)
+        assert got[row["metric"], "count"] == 50
+
+
 def test_one_example_has_no_standard_error():
-    table = uq.evaluate(np.array([[0.2, 0.8]]), [1])
+    table = uq.evaluate(np.array([[0.2, 0.8]]), [1], key=None)
     assert table["accuracy"] == 1.0 and table["accuracy", "stderr"] is None
     pred, y = regression()
-    assert uq.evaluate(pred[0], y[:1])["rmse", "stderr"] is None
+    assert uq.evaluate(pred[0], y[:1], key=None)["rmse", "stderr"] is None
 
 
 def test_wrong_inputs_get_a_sentence():

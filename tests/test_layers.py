@@ -61,7 +61,7 @@ FILES = list(modules())
 
 
 def test_the_reader_of_imports_reads():
-    seen = set(imported(ROOT / "metrics" / "scores.py", ("metrics", "scores")))
+    seen = set(imported(ROOT / "metrics" / "_forecast.py", ("metrics", "_forecast")))
     assert {"uq.laws", "uq.predictive.Predictive", "uq.metrics._inputs"} <= seen
     assert "uq.posterior.posterior" in set(imported(ROOT / "__init__.py", ("__init__",)))
 

@@ -339,7 +339,7 @@ def test_wrong_inputs_get_a_sentence():
         pred.quantile(np.array([0.5, 1.0]))
     with pytest.raises(uq.InputError, match=r"num_outputs=2"):
         pred.log_prob(np.zeros((3, 2)))
-    with pytest.raises(uq.InputError, match="for binary or multiclass predictions, but these are regression"):
+    with pytest.raises(uq.InputError, match="for binary, multiclass or multilabel predictions, but these are regression"):
         pred.probs  # noqa: B018
     with pytest.raises(uq.InputError, match="every member has weight 0"):
         uq.Predictive(pred.outputs, pred.likelihood, jnp.zeros(4))

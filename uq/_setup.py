@@ -19,10 +19,12 @@ from ._checks import (
 )
 from ._training import Data
 from ._typing import PyTree
-from .likelihoods import Transformed, check_width, transformed
+from .likelihoods import _standardized as standardized
+from .likelihoods import _standardizes as standardizes
+from .likelihoods import check_width
 from .members import as_key
 from .method import Method
-from .standardize import Scaling, input_scaling, scaling_of
+from .standardize import Scaling, input_scaling
 
 _CALL_ROWS = 2**21
 """How many row indices one call carries at most."""
@@ -101,14 +103,14 @@ def standardize_targets(
     method: Method, y: Any, counted: np.ndarray, wanted: bool | None, start: PyTree
 ) -> tuple[Any, Any]:
     likelihood = method.likelihood
-    if wanted and (likelihood.task != "regression" or isinstance(likelihood, Transformed)):
-        raise InputError("`standardize_targets` is for the target of a regression that is not transformed already.")
-    if likelihood.task != "regression" or wanted is False or (wanted is None and start is not None):
+    if wanted and not standardizes(likelihood):
+        raise InputError(
+            "`standardize_targets` is for the target of a regression that is not transformed already, and whose "
+            "likelihood is one of any units (not of counts, fractions or classes)."
+        )
+    if not standardizes(likelihood) or wanted is False or (wanted is None and start is not None):
         return likelihood, y
-    if isinstance(likelihood, Transformed):
-        return likelihood, y
-    scaling = scaling_of(np.asarray(y)[counted])
-    return transformed(likelihood, scaling.mean, scaling.scale), scaling.apply(y)
+    return standardized(likelihood, y, counted)
 
 
 def choose_rows(

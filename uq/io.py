@@ -106,7 +106,7 @@ def load(
     return Posterior(
         method=method,
         state=jax.tree.unflatten(structure, leaves),
-        likelihood=method.likelihood if outer is None else _likelihood(outer, likelihood),
+        likelihood=method.likelihood if outer is None else _likelihood(outer, likelihood if _is_own(outer) else None),
         key=jax.random.wrap_key_data(jnp.asarray(arrays["uq.key"]), impl=meta["key_impl"]),
         inputs=Scaling(*scaling) if scaling else None,
         weight=jnp.asarray(arrays["uq.weight"]) if "uq.weight" in arrays else None,
@@ -239,7 +239,10 @@ def _describe_likelihood(likelihood: Any) -> dict[str, Any]:
     if isinstance(likelihood, Transformed):
         base = _describe_likelihood(likelihood.base)
         loc, scale = np.asarray(likelihood.loc, np.float64), np.asarray(likelihood.scale, np.float64)
-        return {"name": "Transformed", "base": base, "loc": loc.tolist(), "scale": scale.tolist()}
+        said = {"name": "Transformed", "base": base, "loc": loc.tolist(), "scale": scale.tolist()}
+        if likelihood.transforms:
+            said["transforms"] = [_describe_transform(change) for change in likelihood.transforms]
+        return said
     name = type(likelihood).__name__
     if likelihoods.REGISTER.get(name) is not type(likelihood):
         return {"name": name, "own": True}
@@ -249,12 +252,21 @@ def _describe_likelihood(likelihood: Any) -> dict[str, Any]:
     }
 
 
+def _describe_transform(change: Any) -> dict[str, Any]:
+    name = type(change).__name__
+    if likelihoods._TRANSFORMS.get(name) is not type(change):
+        raise FileError(f"The target's transform {change!r} is not one that a file can name: use Log or BoxCox.")
+    return {"name": name, "fields": dataclasses.asdict(change)}
+
+
 def _likelihood(said: dict[str, Any], given: Any) -> Any:
     """The likelihood that the file describes; its innermost one is `given` where it is not the register's."""
     if isinstance(given, Transformed):
         return _likelihood(said, given.base)
     if said["name"] == "Transformed":
-        return transformed(_likelihood(said["base"], given), said["loc"], said["scale"])
+        changes = [likelihoods._TRANSFORMS[each["name"]](**each["fields"]) for each in said.get("transforms", ())]
+        own = transformed(_likelihood(said["base"], given), said["loc"], said["scale"])
+        return dataclasses.replace(own, transforms=tuple(changes))
     if said.get("own") and given is None:
         raise InputError(
             f"The file was saved with a likelihood of your own, {said['name']}, whose code it does not hold: "
@@ -264,6 +276,11 @@ def _likelihood(said: dict[str, Any], given: Any) -> Any:
     if given is not None and given != stored and not (said.get("own") and type(given).__name__ == stored):
         raise InputError(f"The file was saved with the likelihood {stored}, but {given!r} was passed.")
     return stored if given is None else given
+
+
+def _is_own(said: dict[str, Any]) -> bool:
+    """Whether the innermost likelihood is one that the register does not hold."""
+    return _is_own(said["base"]) if said["name"] == "Transformed" else bool(said.get("own"))
 
 
 def _method(said: dict[str, Any], likelihood: Any, model: Any, given: Method | None) -> Method:

@@ -6,7 +6,6 @@ last: `(M, N, …)`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import laws
+from . import _member_laws
 from ._checks import InputError, check_count, check_level, check_same_length, is_concrete
 from ._typing import Array, ArrayLike, Key
 from .likelihoods import Transformed, transformed
@@ -89,6 +88,16 @@ class Predictive:
         """D: how many numbers a regression predicts for one example."""
         return getattr(self._base, "num_outputs", 1)
 
+    @property
+    def discrete(self) -> bool:
+        """Whether outcomes are whole numbers."""
+        return self.task != "regression" or _member_laws.is_discrete(self._base, self.outputs.shape[-1])
+
+    @property
+    def _linear(self) -> bool:
+        """Whether the target's units differ from those of the likelihood's base by loc + scale · z alone, or not."""
+        return not isinstance(self.likelihood, Transformed) or self.likelihood.linear
+
     def _to_base(self, y: ArrayLike) -> Array:
         if isinstance(self.likelihood, Transformed):
             return self.likelihood.to_base(y)
@@ -96,12 +105,7 @@ class Predictive:
 
     def _from_base(self, z: Array) -> Array:
         """Back to the user's units; in float64 on the host where everything is concrete."""
-        if not isinstance(self.likelihood, Transformed):
-            return z
-        loc, scale = self.likelihood.loc, self.likelihood.scale
-        if is_concrete((z, loc, scale)):
-            return jnp.asarray(np.asarray(loc) + np.asarray(scale) * np.asarray(z, np.float64), z.dtype)
-        return jnp.asarray(loc, z.dtype) + jnp.asarray(scale, z.dtype) * z
+        return self.likelihood.from_base(z) if isinstance(self.likelihood, Transformed) else z
 
     def _scaled(self, z: Array, power: int) -> Array:
         if not isinstance(self.likelihood, Transformed):
@@ -109,11 +113,24 @@ class Predictive:
         return z * jnp.asarray(self.likelihood.scale, z.dtype) ** power
 
     def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        return function(self._base, self.outputs, self.weight, *args)
+        """On the scale of the likelihood's base, where a shift of the target costs no digits."""
+        return function(self._base, None, self.outputs, self.weight, *args)
+
+    def _run_here(self, function: Callable[..., Any], *args: Any) -> Any:
+        """In the user's units, for what does not pass through a transform that bends."""
+        return function(self._base, self.likelihood, self.outputs, self.weight, *args)
+
+    def _moments(self) -> tuple[Array, Array, Array]:
+        """Mean, aleatoric and epistemic variance, in the user's units."""
+        if not self._linear:
+            return self._run_here(_member_laws.moments)
+        mean, aleatoric, epistemic = self._run(_member_laws.moments)
+        return self._from_base(mean), self._scaled(aleatoric, 2), self._scaled(epistemic, 2)
 
     def _needs(self, *tasks: str, what: str) -> None:
         if self.task not in tasks:
-            raise InputError(f"`{what}` is for {' or '.join(tasks)} predictions, but these are {self.task} ones.")
+            said = " or ".join([", ".join(tasks[:-1]), tasks[-1]] if len(tasks) > 1 else tasks)
+            raise InputError(f"`{what}` is for {said} predictions, but these are {self.task} ones.")
 
     def _check_y(self, y: Any) -> Any:
         y = self.likelihood.check(y)
@@ -124,36 +141,40 @@ class Predictive:
 
     @property
     def mean(self) -> Array:
-        """Mean, `(N,)` or `(N, D)`; for classes the probabilities `(N, C)`, for yes or no P(1) `(N,)`."""
-        return self._from_base(self._run(_moments)[0])
+        """Mean, `(N,)` or `(N, D)`; for classes the probabilities `(N, C)`, for yes or no P(1), `(N,)` or `(N, L)`.
+
+        inf or nan where members have none, as a Student t with one degree of freedom.
+        """
+        return self._moments()[0]
 
     @property
     def aleatoric(self) -> Array:
         """Variance within members, averaged: noise that no member expects to predict. As `mean`, units squared."""
-        return self._scaled(self._run(_moments)[1], 2)
+        return self._moments()[1]
 
     @property
     def epistemic(self) -> Array:
         """Variance of the members' means: what they disagree about. As `mean`, units squared."""
-        return self._scaled(self._run(_moments)[2], 2)
+        return self._moments()[2]
 
     @property
     def variance(self) -> Array:
         """Variance of the mixture: aleatoric + epistemic."""
-        _, aleatoric, epistemic = self._run(_moments)
-        return self._scaled(aleatoric + epistemic, 2)
+        _, aleatoric, epistemic = self._moments()
+        return aleatoric + epistemic
 
     @property
     def stddev(self) -> Array:
         """Standard deviation of the mixture."""
-        _, aleatoric, epistemic = self._run(_moments)
-        return self._scaled(jnp.sqrt(aleatoric + epistemic), 1)
+        return jnp.sqrt(self.variance)
 
     def residual(self, y: ArrayLike) -> Array:
         """`y − mean`, `(N,)` or `(N, D)`, formed before the target's shift is undone: 10⁶ ± 1 loses nothing."""
         self._needs("regression", what="residual")
         y = self._check_y(y)
-        return self._scaled(self._to_base(y) - self._run(_moments)[0], 1)
+        if not self._linear:
+            return jnp.asarray(y, self.outputs.dtype) - self._moments()[0]
+        return self._scaled(self._to_base(y) - self._run(_member_laws.moments)[0], 1)
 
     # Density and distribution function
 
@@ -167,29 +188,39 @@ class Predictive:
         """
         y = self._check_y(y)
         if self.task != "regression":
-            return self._run(_log_prob, jnp.asarray(y))
-        value = self._run(_log_prob, self._to_base(y))
-        return value - self._log_jacobian(value.dtype)
-
-    def _log_jacobian(self, dtype: Any) -> Array:
-        """log |dy/dz|, summed over outputs."""
+            return self._run(_member_laws.log_prob, jnp.asarray(y))
+        value = self._run(_member_laws.log_prob, self._to_base(y))
         if not isinstance(self.likelihood, Transformed):
-            return jnp.zeros((), dtype)
-        return self.likelihood.log_jacobian.astype(dtype)
+            return value
+        return value + self.likelihood.log_derivative(y).astype(value.dtype)
 
     def cdf(self, y: ArrayLike) -> Array:
         """P(Y ≤ y), `(N,)`, or marginally for each output `(N, D)`; `y` broadcasts."""
-        self._needs("regression", what="cdf")
+        return self._run(_member_laws.probability, self._point("cdf", y), "cdf")
+
+    def sf(self, y: ArrayLike) -> Array:
+        """P(Y > y), exact in the upper tail; shapes as `cdf`."""
+        return self._run(_member_laws.probability, self._point("sf", y), "sf")
+
+    def cdf_below(self, y: ArrayLike) -> Array:
+        """P(Y < y): `cdf(y)` without the probability of y itself, of counts and of outcomes clipped at a limit."""
+        return self._run(_member_laws.probability, self._point("cdf_below", y), "cdf_below")
+
+    def _point(self, what: str, y: ArrayLike) -> Array:
+        """`y` on the scale of the base, if it broadcasts against the predictions."""
+        self._needs("regression", what=what)
         tail = (len(self),) if self.num_outputs == 1 else (len(self), self.num_outputs)
         shape = np.shape(y)
         if len(shape) > len(tail) or any(
             a not in (1, b) for a, b in zip(reversed(shape), reversed(tail), strict=False)
         ):
-            raise InputError(f"`cdf` expected `y` that broadcasts to shape {tail}, but its shape is {shape}.")
-        return self._run(_cdf, self._to_base(y))
+            raise InputError(f"`{what}` expected `y` that broadcasts to shape {tail}, but its shape is {shape}.")
+        return self._to_base(y)
 
     def quantile(self, level: ArrayLike) -> Array:
-        """The value below which the outcome falls with probability `level`.
+        """The value below which the outcome falls with probability `level`: the smallest y with P(Y ≤ y) ≥ `level`.
+
+        A whole number where outcomes are.
 
         Args:
           level: one level in (0, 1), or several `(Q,)`.
@@ -213,7 +244,7 @@ class Predictive:
     def _tails(self, tail: Any, upper: Any) -> Array:
         """Quantiles on the scale of the likelihood's base: `tail` is the probability beyond them, on the side given."""
         tail, upper = jnp.asarray(tail, self.outputs.dtype), jnp.asarray(upper)
-        return self._run(_quantile if tail.ndim == 0 else _quantiles, tail, upper)
+        return self._run(_member_laws.quantile if tail.ndim == 0 else _member_laws.quantiles, tail, upper)
 
     def _central(self, level: Any) -> Array:
         """Both ends of the central interval on the scale of the base, `(2, N, …)`."""
@@ -225,54 +256,75 @@ class Predictive:
         return self._tails(jnp.stack([tail, tail]) if not is_concrete(tail) else np.array([tail, tail]), [False, True])
 
     def interval(self, level: float = 0.9) -> Interval:
-        """The central interval that holds the outcome with probability `level`: 0.9 is a 90 % interval."""
+        """The central interval that holds the outcome with probability `level`: 0.9 is a 90 % interval.
+
+        For counts its ends are whole numbers, and it holds the outcome at least as often.
+        """
         lower, upper = self._from_base(self._central(level))
         return Interval(lower, upper)
 
     def width(self, level: float = 0.9) -> Array:
         """Width of `interval(level)`, formed before a shift of the target is undone, `(N,)` or `(N, D)`."""
         lower, upper = self._central(level)
+        if not self._linear:
+            return self._from_base(upper) - self._from_base(lower)
         return self._scaled(upper - lower, 1)
 
     def crps(self, y: ArrayLike) -> Array:
-        """Continuous ranked probability score of the mixture in closed form, `(N,)` or `(N, D)`."""
+        """Continuous ranked probability score of the mixture, `(N,)` or `(N, D)`, in the units of `y`.
+
+        In closed form for mixtures of normals and of other families that have one, else by quadrature.
+        """
         self._needs("regression", what="crps")
         y = self._check_y(y)
-        return self._scaled(self._run(_crps, self._to_base(y)), 1)
+        if not self._linear:
+            return self._run_here(_member_laws.crps, jnp.asarray(y, self.outputs.dtype))
+        return self._scaled(self._run(_member_laws.crps, self._to_base(y)), 1)
 
     # Classes
 
     @property
     def probs(self) -> Array:
-        """Class probabilities of the mixture, `(N, C)`; `(N, 2)` for yes or no."""
-        self._needs("binary", "multiclass", what="probs")
-        return self._run(_probs)
+        """Class probabilities of the mixture, `(N, C)`; `(N, 2)` for yes or no; P(1) of each of several labels."""
+        self._needs("binary", "multiclass", "multilabel", what="probs")
+        return self._run(_member_laws.probs)
 
     # Information
 
+    def _entropies(self) -> tuple[Array, Array]:
+        """Of the mixture, and of the members on average."""
+        if not isinstance(self.likelihood, Transformed) or self.task != "regression":
+            return self._run(_member_laws.entropy)
+        if not self._linear or hasattr(self._base, "at_limit"):  # probability at a point has no units
+            return self._run_here(_member_laws.entropy)
+        total, expected = self._run(_member_laws.entropy)
+        shift = self.likelihood.log_jacobian.astype(total.dtype)
+        return total + shift, expected + shift
+
     @property
     def entropy(self) -> Array:
-        """Entropy of the mixture, `(N,)`, in nats; for a regression, its differential entropy (by quadrature)."""
-        value = self._run(_entropy)[0]
-        return value if self.task != "regression" else value + self._log_jacobian(value.dtype)
+        """Entropy of the mixture, `(N,)`, in nats; for numbers, its differential entropy (by quadrature).
+
+        For labels that do not exclude each other, that of each label, `(N, L)`.
+        """
+        return self._entropies()[0]
 
     @property
     def expected_entropy(self) -> Array:
-        """Mean entropy of the members, `(N,)`: the aleatoric part."""
-        value = self._run(_entropy)[1]
-        return value if self.task != "regression" else value + self._log_jacobian(value.dtype)
+        """Mean entropy of the members: the aleatoric part; shapes as `entropy`."""
+        return self._entropies()[1]
 
     @property
     def mutual_information(self) -> Array:
-        """Entropy of the mixture minus mean entropy of the members, `(N,)`, ≥ 0: the epistemic part."""
-        total, expected = self._run(_entropy)
+        """Entropy of the mixture minus mean entropy of the members, ≥ 0: the epistemic part; shapes as `entropy`."""
+        total, expected = self._entropies()
         return jnp.maximum(total - expected, 0.0)
 
     # Draws
 
     def sample(self, key: Key, num: int = 1) -> Array:
         """Draws of the outcome, `(num, N, …)`: a member by its weight, then from its distribution."""
-        draws = self._run(_sample, as_key(key), check_count("num", num))
+        draws = _member_laws.sample(self._base, self.outputs, self.weight, as_key(key), check_count("num", num))
         return draws if self.task != "regression" else self._from_base(draws)
 
     def to_numpyro(self) -> Any:
@@ -283,9 +335,22 @@ class Predictive:
             return dist.Categorical(probs=self.probs)
         if self.task == "binary":
             return dist.Bernoulli(probs=self.mean)
-        outputs = jnp.moveaxis(_inert(self.outputs, self.weight), 0, -2)
-        mixing = dist.Categorical(probs=jnp.broadcast_to(self.weight, outputs.shape[:-1]))
-        return dist.MixtureSameFamily(mixing, self.likelihood.distribution(outputs))
+        outputs = jnp.moveaxis(_member_laws.inert(self.outputs, self.weight), 0, -2)
+        probs = jnp.broadcast_to(self.weight, outputs.shape[:-1])
+        law = self.likelihood.distribution(outputs)
+        if isinstance(law, dist.MixtureSameFamily):  # a mixture of mixtures is one mixture
+            probs = (probs[..., None] * law.mixing_distribution.probs).reshape(*probs.shape[:-1], -1)
+            law = _joined(law.component_distribution)
+        return dist.MixtureSameFamily(dist.Categorical(probs=probs), law)
+
+
+def _joined(law: Any) -> Any:
+    """A distribution whose last two batch axes are made one."""
+    shape = tuple(law.batch_shape)
+    parameters = {
+        name: jnp.broadcast_to(getattr(law, name), shape).reshape(*shape[:-2], -1) for name in law.arg_constraints
+    }
+    return type(law)(**parameters, validate_args=False)
 
 
 def _check_outputs(outputs: Any, likelihood: Any) -> None:
@@ -312,98 +377,22 @@ def _check_weight(weight: np.ndarray, size: int) -> None:
 
 def _flatten(pred: Predictive) -> tuple[tuple, Any]:
     if isinstance(pred.likelihood, Transformed):
-        inner = pred.likelihood
-        return (pred.outputs, pred.weight, inner.loc, inner.scale), inner.base
-    return (pred.outputs, pred.weight, None, None), pred.likelihood
+        change = pred.likelihood
+        return (pred.outputs, pred.weight, change.loc, change.scale), (change.base, change.transforms)
+    return (pred.outputs, pred.weight, None, None), (pred.likelihood, None)
 
 
-def _unflatten(base: Any, children: tuple) -> Predictive:
+def _unflatten(static: tuple, children: tuple) -> Predictive:
     outputs, weight, loc, scale = children
+    base, transforms = static
     pred = object.__new__(Predictive)
     object.__setattr__(pred, "outputs", outputs)
-    object.__setattr__(pred, "likelihood", base if loc is None else Transformed(base, loc, scale))
+    object.__setattr__(pred, "likelihood", base if transforms is None else Transformed(base, loc, scale, transforms))
     object.__setattr__(pred, "weight", weight)
     return pred
 
 
 jax.tree_util.register_pytree_node(Predictive, _flatten, _unflatten)
-
-# The computations, jitted with the likelihood as a static argument; outputs (M, N, …, width), weight (M,).
-
-_jit = functools.partial(jax.jit, static_argnums=0)
-
-
-def _inert(outputs: Array, weight: Array) -> Array:
-    """Outputs with those of members of weight 0, possibly NaN, replaced by zeros."""
-    return jnp.where((weight > 0).reshape((-1,) + (1,) * (outputs.ndim - 1)), outputs, 0)
-
-
-def _components(likelihood: Any, outputs: Array, weight: Array) -> Any:
-    return likelihood.distribution(_inert(outputs, weight))
-
-
-@_jit
-def _moments(likelihood: Any, outputs: Array, weight: Array) -> tuple[Array, Array, Array]:
-    means, variances = laws.moments(_components(likelihood, outputs, weight))
-    return (
-        laws.mixture_mean(means, weight),
-        laws.mixture_mean(variances, weight),
-        laws.mixture_variance(means, weight),
-    )
-
-
-@_jit
-def _log_prob(likelihood: Any, outputs: Array, weight: Array, y: Array) -> Array:
-    return laws.mixture_log_prob(likelihood.log_prob(_inert(outputs, weight), y), weight)
-
-
-@_jit
-def _cdf(likelihood: Any, outputs: Array, weight: Array, y: Array) -> Array:
-    return laws.mixture_cdf(_components(likelihood, outputs, weight), weight, y)
-
-
-@_jit
-def _quantile(likelihood: Any, outputs: Array, weight: Array, tail: Array, upper: Array) -> Array:
-    return laws.mixture_tail(_components(likelihood, outputs, weight), weight, tail, upper)
-
-
-@_jit
-def _quantiles(likelihood: Any, outputs: Array, weight: Array, tails: Array, uppers: Array) -> Array:
-    components = _components(likelihood, outputs, weight)
-    return jax.lax.map(lambda each: laws.mixture_tail(components, weight, *each), (tails, uppers))
-
-
-@_jit
-def _crps(likelihood: Any, outputs: Array, weight: Array, y: Array) -> Array:
-    return laws.mixture_crps(_components(likelihood, outputs, weight), weight, y)
-
-
-@_jit
-def _probs(likelihood: Any, outputs: Array, weight: Array) -> Array:
-    return laws.mixture_mean(laws.class_probs(_components(likelihood, outputs, weight)), weight)
-
-
-@_jit
-def _entropy(likelihood: Any, outputs: Array, weight: Array) -> tuple[Array, Array]:
-    """Entropy of the mixture, and mean entropy of its components."""
-    components = _components(likelihood, outputs, weight)
-    if likelihood.task != "regression":
-        probs = laws.class_probs(components)
-        total = laws.class_entropy(laws.mixture_mean(probs, weight))
-        return total, laws.mixture_mean(laws.class_entropy(probs), weight)
-    if likelihood.num_outputs > 1:
-        raise InputError("The entropy of a mixture is computed for one output; for several, use `log_prob` of draws.")
-    expected = laws.mixture_mean(laws.normal_entropy(components), weight)
-    return laws.mixture_entropy(components, weight), expected
-
-
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _sample(likelihood: Any, outputs: Array, weight: Array, key: Key, num: int) -> Array:
-    which, noise = jax.random.split(key)
-    outputs = _inert(outputs, weight)
-    member = jax.random.categorical(which, jnp.log(weight), shape=(num, outputs.shape[1]))
-    chosen = outputs[member, jnp.arange(outputs.shape[1])]
-    return likelihood.distribution(chosen).sample(noise)
 
 
 def from_outputs(likelihood: Any, outputs: Array, *, loc: Any = None, scale: Any = None) -> Predictive:

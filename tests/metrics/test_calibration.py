@@ -1,5 +1,6 @@
 """Calibration and summaries against loops in plain Python, with rational arithmetic where edges matter."""
 
+import itertools
 from fractions import Fraction
 
 import jax
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special, stats
-from sklearn.metrics import accuracy_score, root_mean_squared_error
+from scipy import special
+from sklearn.metrics import accuracy_score
 
 import uq
-from tests.metrics.oracle import Mixture, softplus
-from uq import metrics
+from uq.metrics import calibration as metrics
+from uq.metrics._estimate import Resample
 
 KINDS = ("confidence", "classwise", "top-label", "binary")
 
@@ -200,71 +201,6 @@ def test_laws_of_calibration_errors(binning, pairs, bins, random):
     assert one == pytest.approx(abs(p.mean() - y.mean()), abs=1e-6)
 
 
-# Regression
-
-
-def regression(loc, scale, size=40, num_outputs=1):
-    rng = np.random.default_rng(0)
-    outputs = rng.normal(size=(3, size, 2 * num_outputs)).astype(np.float32)
-    weight = np.float32([0.2, 0.5, 0.3])
-    likelihood = uq.likelihoods.transformed(uq.likelihoods.Gaussian(num_outputs), loc, scale)
-    means = loc + scale * outputs[..., :num_outputs].astype(np.float64)
-    scales = scale * (softplus(outputs[..., num_outputs:]) + 1e-3)
-    pred = uq.Predictive(jnp.asarray(outputs), likelihood, jnp.asarray(weight))
-    exact = [[Mixture(means[:, n, d], scales[:, n, d], weight) for d in range(num_outputs)] for n in range(size)]
-    y = loc + 1.5 * scale * rng.normal(size=(size, num_outputs))
-    return pred, exact, y
-
-
-@pytest.mark.parametrize(("loc", "scale"), [(0.0, 1.0), (1e4, 0.01), (-300.0, 250.0)])
-def test_regression_summaries(loc, scale):
-    pred, exact, y = regression(loc, scale)
-    outcome = y[:, 0]
-    u = [row[0].cdf(t) for row, t in zip(exact, outcome, strict=True)]
-    np.testing.assert_allclose(metrics.pit(pred, outcome), u, rtol=1e-4, atol=1e-6)
-    inside = [row[0].quantile(0.1) <= t <= row[0].quantile(0.9) for row, t in zip(exact, outcome, strict=True)]
-    np.testing.assert_allclose(metrics.coverage(pred, outcome, level=0.8), np.mean(inside), rtol=1e-6)
-    gaps = [abs(sum(v <= k / 100 for v in u) / len(u) - k / 100) for k in range(1, 100)]
-    np.testing.assert_allclose(metrics.regression_calibration_error(pred, outcome), np.mean(gaps), atol=1e-6)
-    mean = [row[0].weights @ row[0].locs for row in exact]
-    np.testing.assert_allclose(metrics.rmse(pred, outcome), root_mean_squared_error(outcome, mean), rtol=1e-5)
-    np.testing.assert_array_equal(metrics.rmse(pred, y), metrics.rmse(pred, outcome))  # (N, 1) is (N,)
-
-
-def test_several_outputs():
-    pred, exact, y = regression(np.array([1e4, -3.0]), np.array([0.01, 25.0]), size=20, num_outputs=2)
-    u = np.array([[m.cdf(t) for m, t in zip(row, ts, strict=True)] for row, ts in zip(exact, y, strict=True)])
-    np.testing.assert_allclose(metrics.pit(pred, y), u, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(metrics.coverage(pred, y, level=0.7), np.mean((u >= 0.15) & (u <= 0.85)), rtol=1e-6)
-    gaps = [abs(np.mean(u[:, d] <= k / 100) - k / 100) for d in range(2) for k in range(1, 100)]
-    np.testing.assert_allclose(metrics.regression_calibration_error(pred, y), np.mean(gaps), atol=1e-6)
-    mean = np.array([[m.weights @ m.locs for m in row] for row in exact])
-    np.testing.assert_allclose(metrics.rmse(pred, y), np.sqrt(np.mean((y - mean) ** 2)), rtol=1e-5)
-
-
-def test_a_right_mixture_is_calibrated():
-    pred, _, _ = regression(-300.0, 250.0)
-    draws = np.asarray(pred.sample(jax.random.key(3), 25), np.float64)
-    u = np.concatenate([metrics.pit(pred, row) for row in draws])
-    assert stats.kstest(u, "uniform").pvalue > 1e-3
-    errors = [float(metrics.regression_calibration_error(pred, row)) for row in draws]
-    assert np.mean(errors) == pytest.approx(0.313 / np.sqrt(40), rel=0.35)  # the null the docstring states
-
-
-def test_points_intervals_and_jit():
-    y = np.array([100.0, 250.0, -3.0])
-    assert float(metrics.rmse(y + np.array([3.0, -3.0, 3.0]), y)) == pytest.approx(3.0)
-    lower, upper = y - 1, np.array([101.0, 249.0, np.inf])
-    assert float(metrics.coverage((lower, upper), y)) == pytest.approx(2 / 3)
-    assert float(metrics.coverage((y, y), y)) == 1.0  # ends are inside
-    interval = uq.Interval(jnp.asarray(lower, jnp.float32), jnp.asarray(upper, jnp.float32))
-    assert float(jax.jit(metrics.coverage)(interval, np.float32(y))) == pytest.approx(2 / 3)
-    pred, _, y = regression(-300.0, 250.0)
-    y = np.float32(y[:, 0])
-    for summary in (metrics.coverage, metrics.rmse, metrics.pit, metrics.regression_calibration_error):
-        np.testing.assert_allclose(jax.jit(summary)(pred, y), summary(pred, y), rtol=1e-4, atol=1e-6)
-
-
 def test_accuracy():
     probs, y = data("smooth")
     assert float(metrics.accuracy(probs, y)) == pytest.approx(accuracy_score(y, probs.argmax(1)))
@@ -273,39 +209,27 @@ def test_accuracy():
 
 
 WRONG = [
-    (
-        lambda: metrics.calibration_error([0.5], [1], kind="toplabel"),
-        "no kind 'toplabel'.* did you mean 'top-label'",
-    ),
+    (lambda: metrics.calibration_error([0.5], [1], kind="toplabel"), "no kind 'toplabel'.* did you mean 'top-label'"),
     (lambda: metrics.calibration_error([0.5], [1], norm="L2"), "no norm 'L2'.* did you mean 'l2'"),
     (lambda: metrics.calibration_error([0.5], [1], binning="equal"), "no binning 'equal'"),
     (lambda: metrics.calibration_error([0.5], [1], bins=0), "`bins` expected a whole number of at least 1"),
     (lambda: metrics.calibration_error([0.5], [1], bins=2.5), "`bins` expected a whole number"),
-    (
-        lambda: metrics.calibration_error([[0.5, 0.2, 0.3]], [1], kind="binary"),
-        "is for two classes, but there are 3",
-    ),
+    (lambda: metrics.calibration_error([[0.5, 0.2, 0.3]], [1], kind="binary"), "is for two classes, but there are 3"),
     (lambda: metrics.calibration_error([0.5, 0.5], [1]), "one entry for each of the 2 examples"),
+    (lambda: metrics.calibration_error([0.5], [1], debias=True), 'can debias norm "l2" only, but the norm is "l1"'),
+    (lambda: metrics.calibration_error([1.5], [1]), "between 0 and 1, but row 0 is"),
+    (lambda: metrics.calibration_error([[0.5, 0.6]], [1]), "sum to 1, but row 0 sums to 1.1"),
+    (lambda: metrics.calibration_error([0.5, np.nan], [1, 0]), "row 1 of 2 holds NaN"),
+    (lambda: metrics.calibration_error([0.5], [2]), "labels 0 to 1, but row 0 of `y` is 2"),
     (
-        lambda: metrics.calibration_error(regression(0.0, 1.0)[0], [1]),
+        lambda: metrics.calibration_error([0.5, 0.5], [1, 0], weight=[1.0, -1.0]),
+        "weights that are finite, not negative",
+    ),
+    (lambda: metrics.reliability_curve([0.5], [1], consistency=True), "expected a `key` to simulate"),
+    (
+        lambda: metrics.calibration_error(uq.Predictive(jnp.zeros((1, 2, 2)), uq.likelihoods.Gaussian()), [1, 1]),
         "predictions of classes, but these are regression",
     ),
-    (
-        lambda: metrics.pit(np.ones(3), np.ones(3)),
-        r"Predictive of a regression, but got ndarray of shape \(3,\)",
-    ),
-    (lambda: metrics.coverage(regression(0.0, 1.0)[0], np.ones(39)), "one entry for each of the 40 examples"),
-    (lambda: metrics.coverage(regression(0.0, 1.0)[0], np.ones(40), level=1.0), "strictly between 0 and 1"),
-    (
-        lambda: metrics.coverage(([0.0], [np.nan]), [1.0]),
-        "`upper` expected finite numbers, but row 0 of 1 holds NaN",
-    ),
-    (lambda: metrics.coverage(([0.0], [1.0]), [1.0, 2.0]), "`lower` and `y` of one shape"),
-    (
-        lambda: metrics.rmse([1.0, np.nan], [1.0, 2.0]),
-        "`pred` expected finite numbers, but row 1 of 2 holds NaN",
-    ),
-    (lambda: metrics.rmse([], []), "with N ≥ 1"),
 ]
 
 
@@ -313,3 +237,241 @@ WRONG = [
 def test_wrong_inputs_get_a_sentence(call, sentence):
     with pytest.raises(uq.InputError, match=sentence):
         call()
+
+
+# What a number comes with
+
+
+SETTINGS = [
+    {"norm": "l1"},
+    {"norm": "l2"},
+    {"norm": "max"},
+    {"norm": "l2", "debias": True},
+    {"norm": "l1", "binning": "mass", "bins": 4},
+    {"norm": "l2", "binning": "sweep"},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", ["smooth", "tenths"])
+def test_a_weight_of_two_is_two_rows(case, kind):
+    probs, y = data(case, 2 if kind == "binary" else 3)
+    weight = np.random.default_rng(1).integers(0, 4, len(y))
+    again = np.repeat(np.arange(len(y)), weight)
+    order = np.random.default_rng(2).permutation(len(again))
+    holed, labels = np.where(weight[:, None] == 0, np.nan, probs), np.where(weight == 0, 99, y)
+    for chosen in SETTINGS:
+        want = metrics.calibration_error(probs[again][order], y[again][order], kind=kind, **chosen)
+        got = metrics.calibration_error(holed, labels, kind=kind, weight=weight.astype(float), **chosen)
+        np.testing.assert_allclose(float(got), float(want), rtol=1e-10, atol=1e-12, err_msg=str(chosen))
+        assert got.count == (weight > 0).sum()
+    curve = metrics.reliability_curve(holed, labels, kind=kind, weight=weight.astype(float), binning="mass", bins=4)
+    want = metrics.reliability_curve(probs[again], y[again], kind=kind, binning="mass", bins=4)
+    for name in ("confidence", "frequency", "edges"):
+        np.testing.assert_allclose(getattr(curve, name), getattr(want, name), rtol=1e-10, atol=1e-12)
+
+
+def test_debiased_square_against_a_loop():
+    probs, y = data("smooth", 3, size=200)
+    for kind in KINDS[:3]:
+        _, cells = looped(probs, y, kind, "l2", 10, "width")
+        total = Fraction(0)
+        for cell in cells.values():
+            n, hits, said = len(cell), sum(e for _, e in cell), sum(p for p, _ in cell)
+            if n > 1:
+                rate = Fraction(hits, n)
+                total += n * ((rate - said / n) ** 2 - rate * (1 - rate) / (n - 1))
+        want = max(float(total / sum(len(cell) for cell in cells.values())), 0.0) ** 0.5
+        got = metrics.calibration_error(probs, y, kind=kind, norm="l2", bins=10, debias=True)
+        assert float(got) == pytest.approx(want, rel=1e-9)
+
+
+def test_debiasing_takes_the_bias_away():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.5, 1, (300, 200))
+    y = (rng.uniform(size=p.shape) < p).astype(int)
+
+    def square(p, y):
+        plain, less = (metrics.calibration_error(p, y, kind="binary", norm="l2", debias=d) for d in (False, True))
+        return plain.value**2, less.value**2
+
+    plain, less = jax.vmap(square)(jnp.asarray(p, jnp.float32), jnp.asarray(y))
+    assert plain.mean() > 0.006
+    assert less.mean() < 0.5 * plain.mean()  # half of it is cut off at 0
+
+
+def swept(pairs, most):
+    """Roelofs' algorithm: as many bins of equal mass as keep the frequencies rising."""
+    best = None
+    for bins in range(1, most + 1):
+        edges = edges_of([p for p, _ in pairs], bins, "mass")
+        cells = {}
+        for p, event in pairs:
+            cells.setdefault(bin_of(p, edges), []).append((p, event))
+        rates = [Fraction(sum(e for _, e in cells[k]), len(cells[k])) for k in sorted(cells)]
+        if any(b < a for a, b in itertools.pairwise(rates)):
+            break
+        best = sum(abs(sum(e for _, e in c) - sum(p for p, _ in c)) for c in cells.values()) / len(pairs)
+    return float(best)
+
+
+@pytest.mark.parametrize("case", ["smooth", "tenths", "certain", "right"])
+def test_sweep_against_a_loop(case):
+    probs, y = (np.tile([[0.2, 0.8]], (60, 1)), np.ones(60, int)) if case == "right" else data(case, 2)
+    y = y if case == "right" else (np.random.default_rng(5).uniform(size=60) < probs[:, 1]).astype(int)
+    (pairs,) = groups_of(probs, y, "binary")
+    want = swept(pairs, 60)
+    assert float(metrics.calibration_error(probs, y, kind="binary", binning="sweep")) == pytest.approx(want, abs=1e-12)
+    jitted = jax.jit(lambda p, y: metrics.calibration_error(p, y, kind="binary", binning="sweep").value)
+    assert float(jitted(probs.astype(np.float32), y)) == pytest.approx(want, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["confidence", "classwise"])
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_standard_error_is_the_jackknife(kind, norm):
+    rng = np.random.default_rng(3)
+    probs = special.softmax(3 * rng.normal(size=(400, 3)), -1)
+    y = rng.choice(3, size=400, p=[0.6, 0.3, 0.1])
+    found = metrics.calibration_error(probs, y, kind=kind, norm=norm, bins=4)
+    left_out = [
+        float(metrics.calibration_error(np.delete(probs, i, 0), np.delete(y, i), kind=kind, norm=norm, bins=4))
+        for i in range(400)
+    ]
+    assert float(found.stderr) == pytest.approx(np.sqrt(399 * np.var(left_out)), rel=0.03)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(50, 0.129), (100, 0.089), (500, 0.041), (1000, 0.029)])
+def test_a_calibrated_model_does_not_score_zero(size, expected):
+    """The sizes of the bias that research/metrics.md, 3B, reports, from `null` alone."""
+    rng = np.random.default_rng(size)
+    p = rng.uniform(size=size)
+    y = (rng.uniform(size=size) < p).astype(int)
+    found = metrics.calibration_error(p, y, key=Resample(0, num=400))
+    assert float(found.null.mean) == pytest.approx(expected, rel=0.08)
+    assert float(found.null.p_value) > 0.01 and found.null.upper > found.null.mean
+    worse = metrics.calibration_error(np.where(p > 0.5, 0.99, 0.01), y, key=Resample(1, num=400))
+    assert float(worse.null.p_value) < 0.01 and worse.interval.lower < float(worse) < 0.4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_null_of_every_kind(kind):
+    """Against events drawn by numpy from the same probabilities."""
+    rng = np.random.default_rng(0)
+    classes = 2 if kind == "binary" else 3
+    probs = special.softmax(rng.normal(size=(200, classes)), -1)
+    u = rng.uniform(size=(300, 200, 1))
+    draws = (u > probs.cumsum(-1)).sum(-1)
+    each = [float(metrics.calibration_error(probs, y, kind=kind)) for y in draws]
+    found = metrics.calibration_error(probs, draws[0], kind=kind, key=Resample(0, num=300))
+    assert float(found.null.mean) == pytest.approx(np.mean(each), abs=4 * np.std(each) / np.sqrt(150))
+    assert float(found.null.upper) == pytest.approx(np.quantile(each, 0.95), rel=0.1)
+
+
+def test_consistency_band_is_binomial():
+    p = np.repeat([0.2, 0.9], [400, 100])
+    curve = metrics.reliability_curve(p, (p > 0.5).astype(int), kind="binary", bins=2, consistency=True, key=0)
+    for k, (share, n) in enumerate([(0.2, 400), (0.9, 100)]):
+        spread = np.sqrt(share * (1 - share) / n)
+        np.testing.assert_allclose(curve.lower[k], share - 1.96 * spread, atol=0.2 * spread + 0.5 / n)
+        np.testing.assert_allclose(curve.upper[k], share + 1.96 * spread, atol=0.2 * spread + 0.5 / n)
+    assert curve.frequency[0] < curve.lower[0] and curve.frequency[1] > curve.upper[1]
+    assert metrics.reliability_curve(p, (p > 0.5).astype(int), kind="binary").lower is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_finite(kind):
+    probs, y = data("tenths", 2 if kind == "binary" else 3)
+    for chosen in ({"norm": "l1"}, {"norm": "l2", "binning": "mass"}, {"norm": "l2", "debias": True}):
+        slope = jax.grad(lambda p, chosen=chosen: metrics.calibration_error(p, y, kind=kind, **chosen).value)
+        assert np.isfinite(slope(jnp.asarray(probs, jnp.float32))).all()
+    perfect = jax.grad(lambda p: metrics.calibration_error(p, jnp.asarray([1, 0]), norm="l2").value)
+    assert np.isfinite(perfect(jnp.asarray([1.0, 0.0]))).all()
+
+
+def test_rows_that_hold_the_largest_twice():
+    """The quick way to the largest of each row must see ties, in whichever block they are."""
+    rng = np.random.default_rng(0)
+    probs = special.softmax(rng.normal(size=(20_000, 10)), -1)
+    probs[-1] = [0.3, 0.3, 0.4 / 8, 0.4 / 8, 0.4 / 8, 0.4 / 8, 0.4 / 8, 0.4 / 8, 0.4 / 8, 0.4 / 8]
+    y = rng.integers(0, 10, 20_000)
+    for last in (0, 1):
+        y[-1] = last
+        assert float(metrics.accuracy(probs, y)) == (probs.argmax(1) == y).mean()
+
+
+# Defects of other packages, by their number in the survey
+
+
+def test_defect_20_largest_gap_is_a_gap():
+    probs, y = data("smooth", 3, size=500)
+    largest = metrics.calibration_error(probs, y, norm="max", bins=10)
+    assert 0 <= float(largest) <= 1
+    assert float(largest) == pytest.approx(looped(probs, y, "confidence", "max", 10, "width")[0])
+    np.testing.assert_allclose(metrics.reliability_curve(probs, y, bins=10).edges, np.arange(11) / 10)
+
+
+def test_defect_23_the_binning_does_not_change_the_estimand():
+    p, y = np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 1, 0, 1])
+    for binning in ("width", "mass", "sweep"):
+        found = metrics.calibration_error(p, y, kind="binary", binning=binning, bins=40)  # more bins than rows
+        assert "binary" in found.estimand and np.isfinite(float(found))
+        confident = metrics.calibration_error(p, y, kind="confidence", binning=binning, bins=40)
+        assert "confidence" in confident.estimand
+    assert float(metrics.calibration_error(p, y, kind="binary")) != float(metrics.calibration_error(p, y))
+
+
+def test_defect_25_as_many_bins_as_asked_for_whatever_the_order():
+    probs, y = data("smooth", 2, size=300)
+    for bins in (1, 2, 10):
+        for binning in ("width", "mass"):
+            curve = metrics.reliability_curve(probs, y, bins=bins, binning=binning)
+            assert len(curve.count) == bins == len(curve.edges) - 1 and curve.count.sum() == 300
+            order = probs.max(1).argsort()
+            shuffled = metrics.calibration_error(probs, y, bins=bins, binning=binning)
+            ordered = metrics.calibration_error(probs[order], y[order], bins=bins, binning=binning)
+            assert float(shuffled) == pytest.approx(float(ordered), abs=1e-14)
+
+
+def test_defect_28_saturated_confidences_have_bins():
+    probs = np.tile([[1.0, 0.0, 0.0]], (50, 1))
+    y = np.repeat([0, 1], [40, 10])
+    for binning in ("width", "mass", "sweep"):
+        for kind in KINDS[:3]:
+            found = metrics.calibration_error(probs, y, kind=kind, binning=binning, norm="l1")
+            assert float(found) == pytest.approx(0.4 / 3 if kind == "classwise" else 0.2)
+
+
+def test_defect_29_classes_come_from_the_probabilities_and_batches_are_not_averaged():
+    rng = np.random.default_rng(0)
+    probs = special.softmax(rng.normal(size=(240, 4)), -1)
+    y = rng.integers(0, 2, 240)  # of four classes, only two happen to occur
+    whole = float(metrics.calibration_error(probs, y))
+    assert whole == pytest.approx(looped(probs, y, "confidence", "l1", 15, "width")[0])
+    parts = np.mean([float(metrics.calibration_error(probs[i : i + 24], y[i : i + 24])) for i in range(0, 240, 24)])
+    assert parts > whole + 0.02  # what averaging would have said
+
+
+def test_defect_30_certainty_is_in_the_last_bin():
+    for dtype in (np.float32, np.float64):
+        p = np.array([1.0, 1.0, 0.0, 0.95, 0.3, 0.3], dtype)
+        for binning in ("width", "mass"):
+            curve = metrics.reliability_curve(p, [1, 0, 0, 1, 0, 1], kind="binary", bins=10, binning=binning)
+            assert curve.count.sum() == 6 and curve.count.shape == (10,)
+            assert curve.count[-1] == (3 if binning == "width" else 2)
+        assert metrics.reliability_curve(p, [1, 0, 0, 1, 0, 1], kind="binary", bins=10).count[3] == 2  # 0.3 / 0.1 < 3
+
+
+def test_defect_34_a_short_last_batch_weighs_what_it_holds():
+    from uq.metrics import streaming
+
+    rng = np.random.default_rng(0)
+    probs = special.softmax(rng.normal(size=(259, 3)), -1)
+    y = probs.argmax(1)
+    y[-3:] = probs[-3:].argmin(1)  # the short batch is all wrong
+    metric = streaming.CalibrationError()
+    state = metric.empty()
+    for part in (slice(0, 128), slice(128, 256), slice(256, 259)):
+        state = metric.update(state, probs[part], y[part])
+    whole = float(metrics.calibration_error(probs, y))
+    assert float(metric.compute(state)) == pytest.approx(whole, rel=1e-6)
+    assert float(metrics.accuracy(probs, y)) == pytest.approx(256 / 259)

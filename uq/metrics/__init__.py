@@ -1,20 +1,106 @@
 """Metrics: how good predictions are, told from predictions and outcomes alone.
 
-Predictions come first, outcomes second. Scores return one value an example, lower is better; summaries return
-one number a test set. They read a `Predictive`, class probabilities, point predictions or intervals, and know
-nothing of networks or how they were trained. Everything runs under `jax.jit`.
+Predictions come first, outcomes second. Scores return one value an example, lower is better; summaries return an
+`Estimate`: a number that knows its error. They read a `Predictive`, a numpyro or frozen scipy distribution, draws,
+class probabilities, point predictions or intervals, and know nothing of networks or how they were trained. Everything
+that returns numbers alone runs under `jax.jit`; `streaming` accumulates over batches and devices.
 """
 
+from . import streaming as streaming
+from ._estimate import Bounds as Bounds
+from ._estimate import Estimate as Estimate
+from ._estimate import Null as Null
+from ._estimate import Resample as Resample
+from ._estimate import mean as mean
+from ._tests import TestResult as TestResult
 from .calibration import ReliabilityCurve as ReliabilityCurve
 from .calibration import accuracy as accuracy
 from .calibration import calibration_error as calibration_error
-from .calibration import coverage as coverage
-from .calibration import pit as pit
-from .calibration import regression_calibration_error as regression_calibration_error
 from .calibration import reliability_curve as reliability_curve
-from .calibration import rmse as rmse
-from .scores import brier_score as brier_score
+from .calibration_tests import Recalibration as Recalibration
+from .calibration_tests import calibration_in_the_large as calibration_in_the_large
+from .calibration_tests import cumulative_calibration_test as cumulative_calibration_test
+from .calibration_tests import hosmer_lemeshow_test as hosmer_lemeshow_test
+from .calibration_tests import logistic_recalibration as logistic_recalibration
+from .calibration_tests import spiegelhalter_test as spiegelhalter_test
+from .class_scores import brier_score as brier_score
+from .class_scores import ranked_probability_score as ranked_probability_score
+from .class_scores import spherical_score as spherical_score
+from .class_scores import zero_one_score as zero_one_score
+from .compare import Comparison as Comparison
+from .compare import compare as compare
+from .coverage import CoverageBySpread as CoverageBySpread
+from .coverage import coverage as coverage
+from .coverage import coverage_by_spread as coverage_by_spread
+from .coverage import coverage_test as coverage_test
+from .decomposition import EnsembleDecomposition as EnsembleDecomposition
+from .decomposition import UncertaintyDecomposition as UncertaintyDecomposition
+from .decomposition import disagreement as disagreement
+from .decomposition import ensemble_decomposition as ensemble_decomposition
+from .decomposition import mutual_information as mutual_information
+from .decomposition import pairwise_kl as pairwise_kl
+from .decomposition import uncertainty_decomposition as uncertainty_decomposition
+from .discrimination import PrecisionRecallCurve as PrecisionRecallCurve
+from .discrimination import RocCurve as RocCurve
+from .discrimination import auroc as auroc
+from .discrimination import average_precision as average_precision
+from .discrimination import fpr_at_tpr as fpr_at_tpr
+from .discrimination import precision_recall_curve as precision_recall_curve
+from .discrimination import roc_curve as roc_curve
+from .ence import SpreadCurve as SpreadCurve
+from .ence import ence as ence
+from .ence import spread_curve as spread_curve
+from .ence import uce as uce
+from .ensemble_scores import crps_ensemble as crps_ensemble
+from .ensemble_scores import error_spread_score as error_spread_score
+from .extrapolation import SizeExtrapolation as SizeExtrapolation
+from .extrapolation import size_extrapolation as size_extrapolation
+from .groups import GroupCalibration as GroupCalibration
+from .groups import worst_group_calibration as worst_group_calibration
+from .isotonic import ScoreDecomposition as ScoreDecomposition
+from .isotonic import score_decomposition as score_decomposition
+from .joint import joint_log_score as joint_log_score
+from .kernel import kernel_calibration_error as kernel_calibration_error
+from .kernel import kernel_calibration_test as kernel_calibration_test
+from .multivariate import anees as anees
+from .multivariate import mahalanobis as mahalanobis
+from .multivariate import multivariate_coverage as multivariate_coverage
+from .multivariate import multivariate_pit as multivariate_pit
+from .multivariate_scores import energy_score as energy_score
+from .multivariate_scores import variogram_score as variogram_score
+from .murphy import BrierDecomposition as BrierDecomposition
+from .murphy import brier_decomposition as brier_decomposition
+from .pit import PITHistogram as PITHistogram
+from .pit import pit as pit
+from .pit import pit_histogram as pit_histogram
+from .pit_tests import PITTest as PITTest
+from .pit_tests import pit_test as pit_test
+from .points import mae as mae
+from .points import rmse as rmse
+from .quantile_scores import crps_quantile as crps_quantile
+from .quantile_scores import interval_score as interval_score
+from .quantile_scores import interval_width as interval_width
+from .quantile_scores import quantile_score as quantile_score
+from .quantile_scores import weighted_interval_score as weighted_interval_score
+from .regression import QuantileCalibration as QuantileCalibration
+from .regression import miscalibration_area as miscalibration_area
+from .regression import quantile_calibration as quantile_calibration
+from .regression import regression_calibration_error as regression_calibration_error
+from .scores import absolute_error as absolute_error
 from .scores import crps as crps
-from .scores import interval_width as interval_width
+from .scores import dawid_sebastiani as dawid_sebastiani
 from .scores import log_score as log_score
 from .scores import squared_error as squared_error
+from .selective import RiskCoverage as RiskCoverage
+from .selective import augrc as augrc
+from .selective import aurc as aurc
+from .selective import coverage_at_risk as coverage_at_risk
+from .selective import eaurc as eaurc
+from .selective import risk_at_coverage as risk_at_coverage
+from .selective import risk_coverage as risk_coverage
+from .selective import sparsification_error as sparsification_error
+from .smooth import smooth_calibration_error as smooth_calibration_error
+from .spread import dispersion as dispersion
+from .spread import sharpness as sharpness
+from .spread import spread_skill as spread_skill
+from .threshold_scores import threshold_weighted_crps as threshold_weighted_crps

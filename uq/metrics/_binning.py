@@ -1,6 +1,8 @@
-"""Bins of probabilities: B half-open intervals, the last one closed, edges in float64.
+"""Bins of probabilities: B half-open intervals, the last one closed, edges in float64; ties never part.
 
-`clip(searchsorted(edges, p, "right") − 1, 0, B − 1)`: p = 1 falls in the last bin, equal values never part.
+Bins of equal width have edges k / B and depend on the probability alone. Bins of equal mass hold as equal a share of
+the weight as ties allow, so they depend on the weights, and a bootstrap resample has its own: what is kept of a row is
+the rank of its value, from which a cumulated sum finds the bin.
 """
 
 from __future__ import annotations
@@ -11,85 +13,104 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _inputs
+from . import _route
+from ._events import Events
 
 
-class Bins(NamedTuple):
-    """What the examples of each of G groups and B bins have in common."""
+class Rows(NamedTuple):
+    """Statements with their places; every leaf is `(N,)`, or `(N, C)` one a class."""
 
-    count: Any
-    """Examples, `(G, B)`, whole numbers."""
-    confidence: Any
-    """Mean probability, `(G, B)`; 0 where a bin is empty."""
-    frequency: Any
-    """Share of examples whose event came about, `(G, B)`; 0 where a bin is empty."""
+    p: Any
+    event: Any
+    group: Any
+    place: Any
+    """The bin, for bins of equal width; else the rank of (group, p) among all that differ."""
+
+
+class Cells(NamedTuple):
+    """Sums over the rows of each of G · B cells, `(G · B,)`."""
+
+    weight: Any
     gap: Any
-    """frequency − confidence, summed as such: small gaps keep their digits; 0 where a bin is empty."""
-    edges: Any
-    """`(G, B + 1)`, ascending."""
+    """Σ w (event − p), summed as such: small gaps keep their digits."""
+    event: Any = None
+    """Σ w event, where asked for."""
 
 
-def group_bins(p: Any, event: Any, group: Any, *, groups: int, bins: int, binning: str) -> Bins:
-    """Bin n probabilities, each within its own group.
+def placed(stated: Events, bins: int, binning: str) -> Rows:
+    """`stated` with the place of each row found once, in the precision that came."""
+    if _route.on_host(stated):
+        stated = Events(*(np.asarray(part) for part in stated))
+        return _placed(np, stated, bins=bins, binning=binning)
+    return _route._compiled(_placed, (("binning", binning), ("bins", bins)))(stated)
 
-    Args:
-      p: probabilities, `(n,)`.
-      event: whether what they speak of came about, `(n,)`, bool.
-      group: `(n,)`, whole numbers from 0 to G − 1.
-      groups, bins: G and B.
-      binning: "width" or "mass".
-    """
-    module = _inputs.numeric(p, event, group)
+
+def _placed(xp: Any, stated: Events, *, bins: int, binning: str) -> Rows:
+    place = _bin_of(xp, stated.p, bins) if binning == "width" else _rank(xp, stated.p, stated.group)
+    return Rows(*stated, place)
+
+
+def cells_of(xp: Any, rows: Rows, weight: Any, *, bins: int, binning: str, groups: int) -> Any:
+    """The cell of each row, group · B + bin, of the shape of `rows.p`."""
     if binning == "width":
-        row = round_up(np.arange(bins + 1) / bins, p.dtype)
-        at = module.clip(module.searchsorted(row, p, side="right") - 1, 0, bins - 1)
-        edges = module.broadcast_to(module.asarray(row), (groups, bins + 1))
+        return rows.place if groups == 1 else rows.group * bins + rows.place
+    weight = _spread(xp, weight, rows)
+    share = add_up(xp, rows.group, weight, groups)
+    start = xp.cumsum(share) - share
+    upto = xp.cumsum(add_up(xp, rows.place, weight, rows.p.size))
+    number: Any = bins
+    if binning == "sweep":
+        events = xp.cumsum(add_up(xp, rows.place, weight * rows.event.astype(weight.dtype), rows.p.size))
+        number = _sweep(xp, upto, events, start, share, bins)[rows.group]
+    # A row is in bin k where the weight up to its value lies in (k, k + 1] · share / number.
+    of = xp.where(share > 0, share, xp.ones_like(share))[rows.group]
+    found = (upto[rows.place] - start[rows.group]) * xp.asarray(number, upto.dtype) / of
+    found = xp.ceil(found * (1 - 2 * xp.finfo(found.dtype).eps)).astype(np.int32) - 1
+    return rows.group * bins + xp.clip(found, 0, number - 1)
+
+
+def cell_sums(xp: Any, rows: Rows, weight: Any, cell: Any, size: int, *, events: bool = True) -> Cells:
+    """Sums over the rows of each cell."""
+    weight = _spread(xp, weight, rows)
+    parts = [weight, weight * own_gap(rows, weight)]
+    if events:
+        parts.append(weight * rows.event.astype(weight.dtype))
+    return Cells(*(add_up(xp, cell, part, size) for part in parts))
+
+
+def own_gap(rows: Rows, weight: Any) -> Any:
+    """event − p of each row, in the precision of `weight`."""
+    return rows.event.astype(weight.dtype) - rows.p.astype(weight.dtype)
+
+
+def add_up(xp: Any, cell: Any, values: Any, size: int) -> Any:
+    """Sum of the values in each of `size` cells."""
+    if xp is np:
+        return np.bincount(cell.reshape(-1), values.reshape(-1), size)
+    return jnp.zeros(size, values.dtype).at[cell.reshape(-1)].add(values.reshape(-1))
+
+
+def edges_of(xp: Any, rows: Rows, weight: Any, *, bins: int, binning: str, groups: int) -> Any:
+    """Edges, `(G, B + 1)`; of bins of equal mass, the values at which ranks pass k / B of the weight."""
+    if binning == "width":
+        return xp.broadcast_to(xp.asarray(round_up(np.arange(bins + 1) / bins, rows.p.dtype)), (groups, bins + 1))
+    size = rows.p.size
+    share = add_up(xp, rows.group, _spread(xp, weight, rows), groups)
+    start = xp.cumsum(share) - share
+    upto = xp.cumsum(add_up(xp, rows.place, _spread(xp, weight, rows), size))
+    place, p = rows.place.reshape(-1), rows.p.reshape(-1)
+    value: Any = xp.ones(size, p.dtype)
+    if xp is np:
+        value[place] = p
     else:
-        at, edges = _mass(p, group, groups, bins)
-    cell = (group * bins + at).astype(group.dtype)
-    event = event.astype(p.dtype)
-
-    def total(values: Any) -> Any:
-        if module is np:
-            return np.bincount(cell, values, groups * bins).reshape(groups, bins)
-        return jnp.zeros(groups * bins, values.dtype).at[cell].add(values).reshape(groups, bins)
-
-    count = total(module.ones(p.shape, np.int32)).astype(np.int32)
-    some = module.maximum(count, 1).astype(p.dtype)
-    return Bins(count, total(p) / some, total(event) / some, total(event - p) / some, edges)
-
-
-def _mass(p: Any, group: Any, groups: int, bins: int) -> tuple[Any, Any]:
-    """Bins with edges at the order statistics ⌊k n / B⌋ of each group: of equal mass, as far as ties allow.
-
-    Edges that ties make equal leave empty bins between them, so fewer than B may be in use.
-    """
-    module = _inputs.numeric(p, group)
-    order = module.lexsort((p, group))
-    ranked, of = p[order], group[order]
-    size = module.zeros(groups, of.dtype)
-    size = np.bincount(group, minlength=groups) if module is np else size.at[group].add(1)
-    start = module.cumsum(size) - size
-
-    # `searchsorted(…, "right")` counts edges up to the last of the values equal to p: it is their rank that
-    # decides.
-    places = np.arange(len(p)).astype(of.dtype)
-    new = (ranked[1:] != ranked[:-1]) | (of[1:] != of[:-1])
-    ends = module.where(module.concatenate([new, module.ones(1, bool)]), places, len(p))
-    last = np.minimum.accumulate(ends[::-1])[::-1] if module is np else jax.lax.cummin(ends, reverse=True)
-    rank = last - start[of]
-    found = module.minimum(((rank + 1) * bins - 1) // size[of], bins - 1)
-    at = np.empty_like(found) if module is np else jnp.zeros_like(found)
-    if module is np:
-        at[order] = found
-    else:
-        at = at.at[order].set(found)
-
-    inner = start[:, None] + np.arange(1, bins).astype(of.dtype) * size[:, None] // bins
-    inner = ranked[module.clip(inner, 0, len(p) - 1)]
-    inner = module.where(size[:, None] > 0, inner, module.ones_like(inner))
-    zeros, ones = module.zeros((groups, 1), p.dtype), module.ones((groups, 1), p.dtype)
-    return at, module.concatenate([zeros, inner, ones], axis=1)
+        value = value.at[place].set(p)
+    levels = xp.asarray(np.arange(1, bins), upto.dtype)
+    inner = start[:, None] + levels * share[:, None] / bins
+    inner = inner * (1 + 2 * xp.finfo(inner.dtype).eps)
+    inner = value[xp.clip(xp.searchsorted(upto, inner, side="right"), 0, size - 1)]
+    inner = xp.where(share[:, None] > 0, inner, xp.ones_like(inner))
+    ends = xp.zeros((groups, 1), inner.dtype), xp.ones((groups, 1), inner.dtype)
+    return xp.concatenate([ends[0], inner, ends[1]], axis=1)
 
 
 def round_up(values: np.ndarray, dtype: Any) -> np.ndarray:
@@ -101,3 +122,66 @@ def round_up(values: np.ndarray, dtype: Any) -> np.ndarray:
 def round_down(values: np.ndarray, dtype: Any) -> np.ndarray:
     """The largest numbers of `dtype` not above `values`: `p ≤ values` has the same answer in both."""
     return -round_up(-values, dtype)
+
+
+def _spread(xp: Any, weight: Any, rows: Rows) -> Any:
+    """`weight` in the shape of the rows."""
+    return weight if rows.p.ndim == 1 else xp.broadcast_to(weight[:, None], rows.p.shape)
+
+
+def _bin_of(xp: Any, p: Any, bins: int) -> Any:
+    """`clip(searchsorted(edges, p, "right") − 1, 0, B − 1)`, int32."""
+    edges = round_up(np.arange(bins + 1) / bins, p.dtype)
+    if xp is not np:
+        method = "compare_all" if bins <= 64 else "scan"
+        return jnp.searchsorted(jnp.asarray(edges[1:-1]), p, side="right", method=method).astype(np.int32)
+    scaled = p * np.asarray(bins, p.dtype)
+    at = np.clip(scaled.astype(np.intp), 0, bins - 1)
+    near = np.abs(scaled - np.rint(scaled)) <= 4 * bins * np.finfo(p.dtype).eps  # rounding may have moved these
+    if near.any():
+        at[near] = np.clip(np.searchsorted(edges, p[near], side="right") - 1, 0, bins - 1)
+    return at
+
+
+def _rank(xp: Any, p: Any, group: Any) -> Any:
+    """Rank of each (group, p) among those that differ, int32, from 0."""
+    flat, of = p.reshape(-1), group.reshape(-1)
+    order = xp.lexsort((flat, of))
+    ranked, within = flat[order], of[order]
+    new = (ranked[1:] != ranked[:-1]) | (within[1:] != within[:-1])
+    rank = xp.concatenate([xp.zeros(1, np.int32), xp.cumsum(new).astype(np.int32)])
+    if xp is np:
+        found = np.empty_like(rank)
+        found[order] = rank
+    else:
+        found = jnp.zeros_like(rank).at[order].set(rank)
+    return found.reshape(p.shape)
+
+
+def _sweep(xp: Any, upto: Any, events: Any, start: Any, share: Any, most: int) -> Any:
+    """For each group, the most bins of equal mass up to which frequencies never fall, `(G,)` int32."""
+    upto = xp.concatenate([xp.zeros(1, upto.dtype), upto])
+    events = xp.concatenate([xp.zeros(1, events.dtype), events])
+    steps = xp.asarray(np.arange(most + 1), upto.dtype)
+
+    def rising(number: Any, start: Any, share: Any) -> Any:
+        level = start + xp.minimum(steps, number) * share / number
+        end = xp.searchsorted(upto, level * (1 + 2 * xp.finfo(level.dtype).eps), side="right") - 1
+        weight, event = xp.diff(upto[end]), xp.diff(events[end])
+        some = weight > 0
+        rate = xp.where(some, event / xp.where(some, weight, xp.ones_like(weight)), xp.zeros_like(weight) - 1)
+        highest = np.maximum.accumulate(rate) if xp is np else jax.lax.cummax(rate)
+        return (~some | (rate >= highest)).all()
+
+    if xp is np:
+        found = np.ones(len(share), np.int32)
+        for g in range(len(share)):
+            while found[g] < most and share[g] > 0 and rising(np.float64(found[g] + 1), start[g], share[g]):
+                found[g] += 1
+        return found
+
+    def most_of(start: Any, share: Any) -> Any:
+        more = lambda number: (number < most) & rising((number + 1).astype(upto.dtype), start, share)  # noqa: E731
+        return jax.lax.while_loop(more, lambda number: number + 1, jnp.int32(1))
+
+    return jax.vmap(most_of)(start, share)

@@ -1,7 +1,4 @@
-"""Training losses for `map_estimate(loss=…)`: `(likelihood, outputs, y) -> (N,)`, one value an example.
-
-They shape training only. Predictions, early stopping and Bayesian methods use the likelihood's log-density.
-"""
+"""Losses around the log-density: itself, weighted by the variance, and with the evidential regulariser."""
 
 from __future__ import annotations
 
@@ -11,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._checks import InputError
-from ._typing import Array
-from .likelihoods import Likelihood
+from .._checks import InputError
+from .._typing import Array
+from ..likelihoods import Evidential, Likelihood
+from ._common import below, check_coefficient
 
 
 def negative_log_likelihood(likelihood: Likelihood, outputs: Array, y: Array) -> Array:
@@ -32,7 +30,7 @@ class beta_nll:  # a value, so that equal settings share one compiled program
     Args:
       beta: between 0 and 1; the paper recommends 0.5.
     Raises:
-      InputError: `beta` outside [0, 1]; when called, a likelihood that has no variance to weight with.
+      InputError: `beta` outside [0, 1]; when called, a likelihood that is not Gaussian with independent outputs.
     References:
       seitzer2022, eq. 5.
     """
@@ -44,7 +42,8 @@ class beta_nll:  # a value, so that equal settings share one compiled program
             raise InputError(f"`beta` expected a number from 0 to 1, but it is {self.beta}.")
 
     def __call__(self, likelihood: Any, outputs: Array, y: Array) -> Array:
-        if not hasattr(likelihood, "parameters"):
+        likelihood, y = below(likelihood, y)
+        if type(likelihood).__name__ not in ("Gaussian", "HomoscedasticGaussian"):
             raise InputError(
                 f"beta_nll weights by a predicted variance, but {likelihood!r} has none; use it with "
                 "uq.likelihoods.Gaussian."
@@ -56,3 +55,30 @@ class beta_nll:  # a value, so that equal settings share one compiled program
         raw = jnp.stack([mean, outputs[..., likelihood.num_outputs :]], -1)
         weight = jax.lax.stop_gradient(scale) ** (2 * self.beta)
         return (-one.log_prob(raw, y) * weight).sum(-1)
+
+
+@dataclass(frozen=True)
+class evidential:
+    """Negative log-likelihood of the `Evidential` head + coefficient · |y − γ| (2ν + α): less evidence where it errs.
+
+    The coefficient decides how much epistemic variance the head claims; data do not (see `uq.likelihoods.Evidential`).
+
+    Args:
+      coefficient: λ ≥ 0; the paper's code uses 0.01.
+    Raises:
+      InputError: when called, another likelihood.
+    References:
+      amini2020, section 3.3; meinert2023 (its critique).
+    """
+
+    coefficient: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_coefficient(self.coefficient)
+
+    def __call__(self, likelihood: Any, outputs: Array, y: Array) -> Array:
+        inner, z = below(likelihood, y)
+        if not isinstance(inner, Evidential):
+            raise InputError(f"The loss evidential is for uq.likelihoods.Evidential(), but got {likelihood!r}.")
+        loc, nu, alpha, _ = inner.parameters(outputs)
+        return -likelihood.log_prob(outputs, y) + self.coefficient * jnp.abs(z - loc) * (2 * nu + alpha)

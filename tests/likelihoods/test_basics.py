@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +15,7 @@ import scipy.stats
 import uq
 from uq.likelihoods import attach, check_width, columns
 
-from .nets import Unit
+from ..nets import Unit
 
 RNG = np.random.default_rng(0)
 
@@ -253,11 +252,3 @@ def test_widths_that_fit() -> None:
 def test_settings_that_are_none() -> None:
     with pytest.raises(uq.InputError, match="`num_classes` expected a whole number of at least 2, but it is 1"):
         uq.likelihoods.Categorical(1)
-
-
-@pytest.mark.parametrize("name", list(uq.likelihoods.REGISTER))
-def test_the_register_holds_likelihoods_by_their_class(name: str) -> None:
-    kind = uq.likelihoods.REGISTER[name](*([3] if name == "Categorical" else []))
-    assert type(kind).__name__ == name
-    assert isinstance(kind, uq.Likelihood)
-    assert kind == uq.likelihoods.REGISTER[name](**dataclasses.asdict(kind))

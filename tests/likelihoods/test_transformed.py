@@ -1,0 +1,210 @@
+"""Target transforms by change of variables: exact, proper, composed, inverted, and what `fit` makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats as st
+
+import uq
+from uq.likelihoods import BoxCox, Censored, Gamma, Gaussian, Log, LogNormal, MixtureDensity, Poisson, transformed
+from uq.likelihoods import _standardized as standardized
+from uq.likelihoods import _standardizes as standardizes
+
+RNG = np.random.default_rng(0)
+OUTPUTS = np.array([[0.3, 0.2], [-1.0, 1.0]], np.float32)
+MEAN = OUTPUTS[:, 0].astype(np.float64)
+SCALE = np.logaddexp(OUTPUTS[:, 1].astype(np.float64), 0) + 1e-3
+
+
+def test_a_log_over_a_gaussian_is_log_normal() -> None:
+    kind = transformed(transformed(Gaussian(), 2.0, 0.5), Log())
+    law = kind.distribution(OUTPUTS)
+    assert type(law).__name__ == "LogNormal"
+    want = st.lognorm(s=0.5 * SCALE, scale=np.exp(2 + 0.5 * MEAN))
+    y = np.array([3.0, 11.0])
+    np.testing.assert_allclose(law.log_prob(y), want.logpdf(y), rtol=1e-4)
+    np.testing.assert_allclose(kind.log_prob(OUTPUTS, y), want.logpdf(y), rtol=1e-4)
+    np.testing.assert_allclose(law.mean, want.mean(), rtol=1e-4)
+    np.testing.assert_allclose(LogNormal().log_prob(OUTPUTS, y), transformed(Gaussian(), Log()).log_prob(OUTPUTS, y))
+
+
+@pytest.mark.parametrize(
+    "change", [Log(shift=2.0), BoxCox(0.0), BoxCox(0.3), BoxCox(0.5, shift=1.0), BoxCox(1.0), BoxCox(2.0)]
+)
+def test_a_transform_inverts_and_carries_its_slope(change: Any) -> None:
+    y = np.linspace(0.1, 40, 50)
+    if isinstance(change, BoxCox):
+        np.testing.assert_allclose(
+            change.forward(y, np), scipy.special.boxcox(y + change.shift, change.power), rtol=1e-12
+        )
+    np.testing.assert_allclose(change.inverse(change.forward(y, np), np), y, rtol=1e-10)
+    slope = (change.forward(y + 1e-6, np) - change.forward(y - 1e-6, np)) / 2e-6
+    np.testing.assert_allclose(change.log_derivative(y, np), np.log(slope), atol=1e-6)
+    np.testing.assert_allclose(change.forward(jnp.asarray(y, jnp.float32)), change.forward(y, np), rtol=1e-5, atol=1e-5)
+    grad = jax.grad(lambda w: change.inverse(w).sum())(jnp.array([-9.0, -1.0, 0.0, 3.0]))
+    assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("change", [BoxCox(0.5), BoxCox(0.7, shift=3.0)])
+def test_box_cox_densities_integrate_to_one(change: Any) -> None:
+    """Also where the normal reaches below the point at which the power's scale would end."""
+    kind = transformed(transformed(Gaussian(), -1.0, 2.0), change)
+
+    def pdf(y: float) -> float:
+        z = (change.forward(np.float64(y), np) + 1.0) / 2.0
+        return float(st.norm(MEAN[1], SCALE[1]).pdf(z) / 2.0 * np.exp(change.log_derivative(np.float64(y), np)))
+
+    edge = -change.shift
+    total = sum(
+        scipy.integrate.quad(pdf, a, b, limit=300)[0] for a, b in [(-900, edge), (edge, edge + 1), (edge + 1, 900)]
+    )
+    np.testing.assert_allclose(total, 1, rtol=1e-4)
+    y = np.array([5.0])
+    np.testing.assert_allclose(kind.log_prob(OUTPUTS[1:], y), np.log([pdf(5.0)]), rtol=1e-4)
+    np.testing.assert_allclose(
+        kind.distribution(jnp.asarray(OUTPUTS[1:])).log_prob(jnp.asarray([5.0])), np.log([pdf(5.0)]), rtol=1e-4
+    )
+    np.testing.assert_allclose(kind.from_base(kind.to_base(y)), y, rtol=1e-5)
+
+
+def test_units_before_a_transform_compose() -> None:
+    kind = transformed(transformed(Gaussian(), Log()), 10.0, 4.0)  # y = 10 + 4 exp(z)
+    y = np.array([13.0, 30.0])
+    want = st.lognorm(s=SCALE, scale=np.exp(MEAN)).logpdf((y - 10) / 4) - np.log(4)
+    np.testing.assert_allclose(kind.log_prob(OUTPUTS, y), want, rtol=1e-4)
+    np.testing.assert_allclose(
+        kind.distribution(jnp.asarray(OUTPUTS)).log_prob(jnp.asarray(y, jnp.float32)), want, rtol=1e-4
+    )
+    again = jax.jit(lambda kind, o, y: kind.log_prob(o, y))(kind, jnp.asarray(OUTPUTS), jnp.asarray(y, jnp.float32))
+    np.testing.assert_allclose(again, want, rtol=1e-4)
+
+
+def test_several_outputs_share_a_transform() -> None:
+    kind = transformed(transformed(Gaussian(2), [1.0, 2.0], [0.5, 3.0]), Log())
+    outputs = jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32)
+    y = RNG.lognormal(1, 1, (4, 2))
+    value = kind.log_prob(outputs, y)
+    law = kind.distribution(outputs)
+    assert value.shape == (4,) and law.event_shape == (2,)
+    np.testing.assert_allclose(value, law.log_prob(jnp.asarray(y, jnp.float32)), rtol=1e-4, atol=1e-4)
+
+
+def test_mixtures_move_without_leaving_their_family() -> None:
+    law = transformed(MixtureDensity(2), 100.0, 5.0).distribution(jnp.zeros((3, 6)))
+    assert type(law).__name__ == "MixtureSameFamilyGeneral" or type(law).__name__.startswith("Mixture")
+    np.testing.assert_allclose(law.mean, 100, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: BoxCox(-1.0), "power of at least 0, but it is -1.0: below 0 the new scale ends"),
+        (lambda: transformed(Gaussian(), "log"), "loc and scale, or a transform such as uq.likelihoods.Log"),
+        (lambda: transformed(Gamma(), Log()), r"Gamma\(\) is not a likelihood of the whole line"),
+        (lambda: transformed(uq.likelihoods.Categorical(3), Log()), "is not a likelihood of the whole line"),
+        (lambda: transformed(transformed(Gaussian(2), Log()), [0.0, 1.0], [1.0, 2.0]), "one concrete loc and scale"),
+        (lambda: transformed(Gaussian(), Log()).log_jacobian, "depends on y: use `log_derivative"),
+        (lambda: Censored(), "lower or an upper limit; without any, use uq.likelihoods.Gaussian"),
+        (lambda: Censored(2.0, 1.0), "lower < upper, but got 2.0 and 1.0"),
+        (lambda: uq.likelihoods.Quantile((0.9, 0.1)), "at least two levels that rise"),
+        (lambda: uq.likelihoods.HeteroscedasticLogits(3, num_draws=5), "even number, for pairs of draws, but it is 5"),
+        (lambda: uq.likelihoods.StudentT(df=-1.0), "`df` expected a positive number or None, but it is -1.0"),
+        (lambda: uq.likelihoods.from_numpyro(lambda o: o, 2), "return a numpyro distribution, but returns a"),
+        (lambda: uq.likelihoods.from_numpyro(3, 2), "expected a function of outputs, but got a int"),
+        (lambda: uq.likelihoods.from_numpyro(lambda o: o[..., 7] @ 3, 2), "fails for outputs of shape"),
+    ],
+)
+def test_what_cannot_be_made(make: Any, said: str) -> None:
+    with pytest.raises(uq.InputError, match=said):
+        make()
+
+
+def test_from_numpyro_reads_the_task_from_the_support() -> None:
+    import numpyro.distributions as dist
+
+    def one(function: Any, width: int = 1) -> tuple[str, str]:
+        kind = uq.likelihoods.from_numpyro(function, width)
+        return kind.task, kind.standardize
+
+    assert one(lambda o: dist.Cauchy(o[..., 0], 1.0)) == ("regression", "affine")
+    assert one(lambda o: dist.Weibull(jnp.exp(o[..., 0]), 2.0)) == ("regression", "scale")
+    assert one(lambda o: dist.Kumaraswamy(jnp.exp(o[..., 0]), 1.0)) == ("regression", "none")
+    assert one(lambda o: dist.Geometric(logits=o[..., 0])) == ("regression", "none")
+    assert one(lambda o: dist.Bernoulli(logits=o[..., 0])) == ("binary", "none")
+    assert one(lambda o: dist.Bernoulli(logits=o).to_event(1), 3) == ("multilabel", "none")
+    assert one(lambda o: dist.Categorical(logits=o), 4) == ("multiclass", "none")
+    assert one(lambda o: dist.Normal(o, 1.0).to_event(1), 2) == ("regression", "affine")
+    counts = uq.likelihoods.from_numpyro(lambda o: dist.Geometric(logits=o[..., 0]), 1)
+    np.testing.assert_allclose(counts.log_prob(jnp.zeros((1, 1)), jnp.array([2])), [3 * np.log(0.5)], rtol=1e-5)
+    with pytest.raises(uq.InputError, match="whole numbers of at least 0, but row 0"):
+        counts.check([0.5])
+    with pytest.raises(uq.InputError, match="above 0, but row 1 of `y` is -2"):
+        uq.likelihoods.from_numpyro(lambda o: dist.Weibull(jnp.exp(o[..., 0]), 2.0), 1).check([1.0, -2.0])
+
+
+# What `fit` does to the target
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Gaussian(),
+        LogNormal(),
+        Gamma(),
+        transformed(Gaussian(), BoxCox(0.5)),
+        Censored(lower=200.0),
+        Censored(upper=900.0),
+    ],
+)
+def test_standardised_training_is_the_same_likelihood_up_to_a_constant(kind: Any) -> None:
+    """log p(y) in the user's units − log p(y′) as trained does not depend on the network's outputs."""
+    y = RNG.lognormal(6, 0.5, 60)
+    if isinstance(kind, Censored):
+        y = np.clip(y, *kind._ends)
+    assert standardizes(kind)
+    own, trained = standardized(kind, y, np.arange(60))
+    assert np.abs(trained - getattr(kind, "limit", 0)).max() < 50
+    y32, one, two = jnp.asarray(trained, jnp.float32), OUTPUTS[:1], OUTPUTS[1:]
+    both = [own.log_prob(jnp.asarray(o), y) - kind.log_prob(jnp.asarray(o), y32) for o in (one, two)]
+    np.testing.assert_allclose(both[0], both[1], atol=2e-2 if isinstance(kind, Censored) else 2e-3)
+    own.check(y)
+
+
+def test_a_limit_stays_a_limit_in_any_units() -> None:
+    y = np.array([200.0, 200.0, 450.0, 900.0])
+    own, trained = standardized(Censored(lower=200.0), y, np.arange(4))
+    assert (trained[:2] == 200).all()
+    law = st.norm(200 + own.scale * MEAN[0], own.scale * SCALE[0])
+    want = np.where(y == 200, law.logcdf(200), law.logpdf(y))
+    np.testing.assert_allclose(own.log_prob(OUTPUTS[:1], y), want, rtol=1e-4)
+    again = jax.jit(lambda kind, o, y: kind.log_prob(o, y))(own, OUTPUTS[:1], jnp.asarray(y, jnp.float32))
+    np.testing.assert_allclose(again, want, rtol=1e-4)
+    np.testing.assert_allclose(own.distribution(OUTPUTS[:1]).log_prob(jnp.asarray(y, jnp.float32)), want, rtol=1e-4)
+    with pytest.raises(uq.InputError, match="after the change of the target's units"):
+        own.check(np.array([199.0]))
+
+
+@pytest.mark.parametrize("kind", [Poisson(), uq.likelihoods.Beta(), Censored(0.0, 1.0), uq.likelihoods.Ordinal(3)])
+def test_targets_that_keep_their_units(kind: Any) -> None:
+    assert not standardizes(kind)
+    y = np.array([0, 1, 1])
+    assert standardized(kind, y, np.arange(3)) == (kind, pytest.approx(y))
+
+
+def test_units_that_the_user_chose_stay() -> None:
+    assert not standardizes(transformed(Gaussian(), 1.0, 2.0))
+    assert not standardizes(transformed(transformed(Gaussian(), 1.0, 2.0), Log()))
+
+
+def test_one_far_outlier_does_not_overflow_a_logarithm() -> None:
+    y = np.ones(20000)
+    y[0] = 1e6
+    _, trained = standardized(LogNormal(), y, np.arange(20000))
+    assert np.isfinite(trained.astype(np.float32)).all() and (trained.astype(np.float32) > 0).all()

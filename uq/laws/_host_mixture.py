@@ -1,0 +1,133 @@
+"""Mixtures in float64 on the host, with the methods of a frozen scipy distribution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import _host_scores
+
+_TAILS = (0.5, 0.31, 0.16, 0.067, 0.023, 6e-3, 1e-3, 3e-5, 3e-7, 1e-9, 1e-11)
+
+
+class Mixture:
+    """A frozen law whose parameters have a leading axis of components, and their weights of the same rank."""
+
+    def __init__(self, law: Any, weight: np.ndarray, discrete: bool) -> None:
+        self.law, self.weight, self.discrete = law, weight, discrete
+
+    def _mean(self, values: Any) -> Any:
+        return (self.weight * values).sum(0)[()]
+
+    def _log_mean(self, values: Any) -> Any:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            total = np.log(self.weight) + values
+            top = total.max(0)
+            top = np.where(np.isfinite(top), top, 0)
+            return (np.log(np.exp(total - top).sum(0)) + top)[()]
+
+    def logpdf(self, y: Any) -> Any:
+        return self._log_mean(self.law.logpmf(y) if self.discrete else self.law.logpdf(y))
+
+    logpmf = logpdf
+
+    def cdf(self, y: Any) -> Any:
+        return self._mean(self.law.cdf(y))
+
+    def sf(self, y: Any) -> Any:
+        return self._mean(self.law.sf(y))
+
+    def logcdf(self, y: Any) -> Any:
+        return self._log_mean(self.law.logcdf(y))
+
+    def logsf(self, y: Any) -> Any:
+        return self._log_mean(self.law.logsf(y))
+
+    def mean(self) -> Any:
+        return self._mean(self.law.mean())
+
+    def var(self) -> Any:
+        means = self.law.mean()
+        return self._mean(self.law.var() + np.square(means - self._mean(means)))
+
+    def ppf(self, q: Any) -> Any:
+        q = np.asarray(q, np.float64)
+        each = np.asarray(self.law.ppf(q))
+        return self._between(each, lambda y: self.cdf(y) >= q * (1 - 1e-15))
+
+    def isf(self, q: Any) -> Any:
+        q = np.asarray(q, np.float64)
+        each = np.asarray(self.law.isf(q))
+        return self._between(each, lambda y: self.sf(y) <= q * (1 + 1e-15))
+
+    def _between(self, each: np.ndarray, reached: Any) -> Any:
+        """The first point that has `reached`, between the smallest and the largest component quantile."""
+        low, high = each.min(0), each.max(0)
+        for _ in range(200):
+            with np.errstate(over="ignore"):
+                middle = np.floor(0.5 * low + 0.5 * high) if self.discrete else 0.5 * low + 0.5 * high
+            done = reached(middle)
+            after = np.minimum(middle + 1, high) if self.discrete else middle
+            fresh = np.where(done, low, after), np.where(done, middle, high)
+            if np.array_equal(fresh[0], low) and np.array_equal(fresh[1], high):
+                break
+            low, high = fresh
+        return high[()]
+
+    def _cuts(self) -> np.ndarray:
+        points = [self.law.ppf(t) for t in _TAILS] + [self.law.isf(t) for t in _TAILS[1:]]
+        stacked = np.stack([np.broadcast_to(p, np.broadcast_shapes(np.shape(p), self.weight.shape)) for p in points])
+        return np.sort(stacked.reshape(-1, *stacked.shape[2:]), 0)
+
+    def _sum(self, function: Any, order: int = 10) -> Any:
+        """∫ of a function of y, or its sum over whole numbers."""
+        cuts = self._cuts()
+        total = np.zeros(cuts.shape[1:])
+        if self.discrete:
+            start, stop = np.floor(cuts.min()) - 1, np.ceil(cuts.max()) + 2
+            if stop - start <= _host_scores._LATTICE:
+                for k in np.arange(start, stop):
+                    total = total + function(np.full(cuts.shape[1:], k))
+                return total[()]
+            cuts, order = cuts - 0.5, 2 * order
+        nodes, mass = np.polynomial.legendre.leggauss(order)
+        for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+            for node, share in zip(nodes, mass, strict=True):
+                x = 0.5 * (a + b) + 0.5 * (b - a) * node
+                total = total + 0.5 * (b - a) * share * function(np.floor(x + 0.5) if self.discrete else x)
+        return total[()]
+
+    def entropy(self) -> Any:
+        def surprise(y: Any) -> Any:
+            log_prob = np.maximum(self.logpdf(y), -1e300)
+            return -np.exp(log_prob) * log_prob
+
+        total = self._sum(surprise)
+        for atom in self.law.atoms() if hasattr(self.law, "atoms") else ():
+            end = np.max(atom)  # limits with a probability are those of all components
+            total = total + (surprise(end) if np.isfinite(end) else 0.0)
+        return total
+
+    def crps(self, y: Any) -> Any:
+        first = self._mean(_host_scores.crps(self.law, y))
+        if self.weight.shape[0] == 1:
+            return first
+        if hasattr(self.law, "cross"):
+            return first - self._pairs()
+        return first - self._sum(self._variance)
+
+    def _variance(self, y: Any) -> Any:
+        values = self.law.cdf(y)
+        return self._mean(np.square(values - self._mean(values)))
+
+    def _pairs(self) -> Any:
+        """½ (ΣΣ w w′ E|X − X′| − Σ w E|X − X″|)."""
+        size = self.weight.shape[0]
+        every = np.arange(size)
+        total = -self._mean((1 - self.weight) * self.law.cross(every, every))
+        for shift in range(1, size // 2 + 1):
+            other = (every + shift) % size
+            gaps = self.weight * self.weight[other] * self.law.cross(every, other)
+            total = total + (1 if 2 * shift == size else 2) * gaps.sum(0)
+        return 0.5 * total

@@ -1,0 +1,381 @@
+"""Families of positive outcomes: LogNormal, Gamma, InverseGamma, Weibull, Exponential, HalfNormal.
+
+Their CRPS is E|Y − y| − ½ E|Y − Y′|, with E|Y − y| = (y − mean)(2 F − 1) + 2 ∫ (mean share minus share) in a form
+that does not cancel where the distribution is narrow. Outcomes at or below 0 are scored as any others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import erf, erfc, erfinv, gammaln, log_ndtr, ndtr, ndtri
+
+from .._typing import Array
+from . import special
+from ._family import Family, register
+from ._stirling import digamma_less_log, log1mexp, stirling
+from .location_scale import half_step, sided
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_EULER = float(np.euler_gamma)
+
+
+def _positive(**functions: Callable[..., Any]) -> Family:
+    """A family whose functions need a `y` above 0: outside, what every such family says."""
+
+    def guarded(name: str, outside: float) -> Callable[..., Array]:
+        inner = functions[name]
+
+        def function(y: Array, *parameters: Array) -> Array:
+            inside = y > 0
+            value = inner(jnp.where(inside, y, 1), *parameters)
+            return jnp.where(inside | jnp.isnan(y), value + jnp.where(jnp.isnan(y), y, 0), outside)
+
+        return function
+
+    outside = {"log_prob": -jnp.inf, "cdf": 0.0, "sf": 1.0, "log_cdf": -jnp.inf, "log_sf": 0.0}
+    kept = {name: value for name, value in functions.items() if name not in outside}
+    made = {name: guarded(name, value) for name, value in outside.items()}
+    return Family(**made, **kept, support=lambda *parameters: (0.0, jnp.inf))  # type: ignore[arg-type]
+
+
+def _floored(y: Array) -> tuple[Array, Array]:
+    """Whether `y` is above 0, and `y` or 1."""
+    inside = y > 0
+    return inside, jnp.where(inside, y, 1)
+
+
+# LogNormal
+
+
+def _log_normal_z(y: Array, loc: Array, scale: Array) -> Array:
+    return (jnp.log(y) - loc) / scale
+
+
+def _log_normal_crps(y: Array, loc: Array, scale: Array) -> Array:
+    """(y − m)(2 Φ(z) − 1) + 2 m (Φ(z) − Φ(z − σ)) − m (2 Φ(σ/√2) − 1): baran2015, eq. A2, rearranged."""
+    inside, safe = _floored(y)
+    z = jnp.where(inside, _log_normal_z(safe, loc, scale), -40)
+    mean = jnp.exp(loc + 0.5 * jnp.square(scale))
+    near = scale < 1
+    step = jnp.where(near, scale, 1)
+    nodes, mass = np.polynomial.legendre.leggauss(8)
+    strip = jnp.zeros_like(z)
+    for node, share in zip(nodes, mass, strict=True):
+        strip = strip + 0.5 * float(share) * jnp.exp(-0.5 * jnp.square(z - (0.5 + 0.5 * float(node)) * step))
+    strip = strip * step / math.sqrt(2 * math.pi)
+    gap = jnp.where(near, strip, ndtr(z) - ndtr(z - scale))
+    return (y - mean) * erf(z / math.sqrt(2)) + 2 * mean * gap - mean * erf(0.5 * scale)
+
+
+def _log_normal_cross(loc: Array, scale: Array, loc2: Array, scale2: Array) -> Array:
+    width = jnp.sqrt(jnp.square(scale) + jnp.square(scale2))
+    one, two = jnp.exp(loc + 0.5 * jnp.square(scale)), jnp.exp(loc2 + 0.5 * jnp.square(scale2))
+    root = math.sqrt(2)
+    gap = loc - loc2
+    return one * erf((gap + jnp.square(scale)) / width / root) + two * erf((jnp.square(scale2) - gap) / width / root)
+
+
+def _log_normal_moments(loc: Array, scale: Array) -> tuple[Array, Array]:
+    square = jnp.square(scale)
+    return jnp.exp(loc + 0.5 * square), jnp.expm1(square) * jnp.exp(2 * loc + square)
+
+
+def _log_normal_host(loc: Any, scale: Any) -> Any:
+    from scipy import stats
+
+    return stats.lognorm(s=scale, scale=np.exp(loc))
+
+
+LOG_NORMAL = _positive(
+    parameters=lambda d: (d.loc, d.scale),
+    log_prob=lambda y, loc, scale: (
+        -0.5 * jnp.square(_log_normal_z(y, loc, scale)) - jnp.log(scale) - jnp.log(y) - _HALF_LOG_2PI
+    ),
+    cdf=lambda y, loc, scale: ndtr(_log_normal_z(y, loc, scale)),
+    sf=lambda y, loc, scale: ndtr(-_log_normal_z(y, loc, scale)),
+    log_cdf=lambda y, loc, scale: log_ndtr(_log_normal_z(y, loc, scale)),
+    log_sf=lambda y, loc, scale: log_ndtr(-_log_normal_z(y, loc, scale)),
+    icdf=lambda tail, upper, loc, scale: jnp.exp(loc + sided(upper, tail) * scale * ndtri(tail)),
+    crps=_log_normal_crps,
+    cross=_log_normal_cross,
+    entropy=lambda loc, scale: loc + jnp.log(scale) + _HALF_LOG_2PI + 0.5,
+    moments=_log_normal_moments,
+    host=_log_normal_host,
+)
+
+
+# Gamma
+
+
+def _gamma_crps(y: Array, shape: Array, rate: Array) -> Array:
+    """(y − m)(2 F − 1) + 2 y f(y) / rate − m Γ(a + ½) / (√π Γ(a + 1)): moeller2013, rearranged."""
+    inside, safe = _floored(y)
+    mean = shape / rate
+    x = rate * safe
+    lower, upper = jnp.exp(special.log_gammainc(shape, x)), jnp.exp(special.log_gammaincc(shape, x))
+    kernel = jnp.exp(special.log_gamma_density(shape, x)) / rate
+    sign = jnp.where(inside, lower - upper, -1)
+    half_gap = jnp.exp(half_step(shape) - 0.5 * jnp.log(shape)) / math.sqrt(math.pi)
+    return (y - mean) * sign + 2 * jnp.where(inside, kernel, 0) - mean * half_gap
+
+
+def _gamma_entropy(shape: Array, rate: Array) -> Array:
+    rest = stirling(shape) + (1 - shape) * digamma_less_log(shape)
+    return _HALF_LOG_2PI + 0.5 * jnp.log(shape) + rest - jnp.log(rate)
+
+
+def _gamma_host(shape: Any, rate: Any) -> Any:
+    from scipy import stats
+
+    return stats.gamma(shape, scale=1 / rate)
+
+
+GAMMA = _positive(
+    parameters=lambda d: (d.concentration, d.rate),
+    log_prob=lambda y, shape, rate: special.log_gamma_density(shape, rate * y) - jnp.log(y),
+    cdf=lambda y, shape, rate: jnp.exp(special.log_gammainc(shape, rate * y)),
+    sf=lambda y, shape, rate: jnp.exp(special.log_gammaincc(shape, rate * y)),
+    log_cdf=lambda y, shape, rate: special.log_gammainc(shape, rate * y),
+    log_sf=lambda y, shape, rate: special.log_gammaincc(shape, rate * y),
+    icdf=lambda tail, upper, shape, rate: special.gammainc_inverse(shape, tail, upper) / rate,
+    crps=_gamma_crps,
+    entropy=_gamma_entropy,
+    moments=lambda shape, rate: (shape / rate, shape / rate / rate),
+    host=_gamma_host,
+)
+
+
+# InverseGamma: y = rate / G
+
+
+def _inverse_gamma_crps(y: Array, shape: Array, rate: Array) -> Array:
+    """As Gamma's: (y − m)(2 F − 1) + 2 m x^(a−1) e^(−x) / Γ(a) − m Γ(a − ½) / (√π Γ(a)), x = rate / y.
+
+    The mean is infinite for a ≤ 1, though not the score for a > ½, which continues analytically; about a = 1 it is
+    interpolated.
+    """
+    y, shape, rate = jnp.broadcast_arrays(y, shape, rate)
+    near = jnp.abs(shape - 1) < 0.05
+    safe = jnp.where(near | (shape <= 0.5), 2, shape).astype(shape.dtype)
+    value = _inverse_gamma_closed(y, safe, rate)
+    points = (0.85, 0.95, 1.05, 1.15)
+    about = jnp.zeros_like(value)
+    for k, point in enumerate(points):
+        share = jnp.ones_like(shape)
+        for other in (*points[:k], *points[k + 1 :]):
+            share = share * (shape - other) / (point - other)
+        fixed = jnp.full_like(shape, point)
+        about = about + share * (point - 0.5) * _inverse_gamma_closed(y, fixed, rate)
+    value = jnp.where(near, about / (jnp.where(near, shape, 1) - 0.5), value)
+    return jnp.where(shape > 0.5, value, jnp.where(jnp.isnan(shape), jnp.nan, jnp.inf))
+
+
+def _inverse_gamma_closed(y: Array, shape: Array, rate: Array) -> Array:
+    inside, safe = _floored(y)
+    mean = rate / (shape - 1)
+    x = rate / safe
+    upper, lower = jnp.exp(special.log_gammainc(shape, x)), jnp.exp(special.log_gammaincc(shape, x))
+    kernel = jnp.exp(special.log_gamma_density(shape, x)) * safe / (shape - 1)
+    sign = jnp.where(inside, lower - upper, -1)
+    half_gap = jnp.exp(half_step(shape - 0.5) + 0.5 * jnp.log(shape - 0.5))  # Γ(a) / Γ(a − ½)
+    return (y - mean) * sign + 2 * jnp.where(inside, kernel, 0) - mean / half_gap / math.sqrt(math.pi)
+
+
+def _inverse_gamma_entropy(shape: Array, rate: Array) -> Array:
+    rest = stirling(shape) - (1 + shape) * digamma_less_log(shape)
+    return jnp.log(rate) - 1.5 * jnp.log(shape) + _HALF_LOG_2PI + rest
+
+
+def _inverse_gamma_moments(shape: Array, rate: Array) -> tuple[Array, Array]:
+    over, twice = jnp.where(shape > 1, shape - 1, 1), jnp.where(shape > 2, shape - 2, 1)
+    mean = jnp.where(shape > 1, rate / over, jnp.inf)
+    return mean, jnp.where(shape > 2, jnp.square(rate / over) / twice, jnp.inf)
+
+
+def _inverse_gamma_host(shape: Any, rate: Any) -> Any:
+    from scipy import stats
+
+    return stats.invgamma(shape, scale=rate)
+
+
+INVERSE_GAMMA = _positive(
+    parameters=lambda d: (d.concentration, d.rate),
+    log_prob=lambda y, shape, rate: special.log_gamma_density(shape, rate / y) - jnp.log(y),
+    cdf=lambda y, shape, rate: jnp.exp(special.log_gammaincc(shape, rate / y)),
+    sf=lambda y, shape, rate: jnp.exp(special.log_gammainc(shape, rate / y)),
+    log_cdf=lambda y, shape, rate: special.log_gammaincc(shape, rate / y),
+    log_sf=lambda y, shape, rate: special.log_gammainc(shape, rate / y),
+    icdf=lambda tail, upper, shape, rate: rate / special.gammainc_inverse(shape, tail, ~jnp.asarray(upper)),
+    crps=_inverse_gamma_crps,
+    entropy=_inverse_gamma_entropy,
+    moments=_inverse_gamma_moments,
+    host=_inverse_gamma_host,
+)
+
+
+# Weibull
+
+
+def _rise(x: Array) -> Array:
+    """1 − e^(−x); neither it nor its derivative cancels."""
+    near = x < 0.5
+    return jnp.where(near, -jnp.expm1(-jnp.where(near, x, 0)), 1 - jnp.exp(-x))
+
+
+def _gamma_gap(num: int) -> tuple[float, ...]:
+    """Coefficients of log Γ(1 + 2c) − 2 log Γ(1 + c) from c² on: ζ(n) (−1)^n (2^n − 2) / n."""
+    zeta = [sum(k**-n for k in range(1, 40)) + 39.5 ** (1 - n) / (n - 1) for n in range(2, num)]
+    return tuple((-1) ** n * (2.0**n - 2) / n * zeta[n - 2] for n in range(2, num))
+
+
+_GAMMA_GAP = _gamma_gap(24)
+
+
+def _weibull_x(y: Array, scale: Array, shape: Array) -> Array:
+    return jnp.exp(shape * (jnp.log(y) - jnp.log(scale)))
+
+
+def _weibull_log_prob(y: Array, scale: Array, shape: Array) -> Array:
+    relative = jnp.log(y) - jnp.log(scale)
+    return jnp.log(shape) - jnp.log(scale) + (shape - 1) * relative - jnp.exp(shape * relative)
+
+
+def _weibull_crps(y: Array, scale: Array, shape: Array) -> Array:
+    """(y − m)(2 F − 1) + 2 m (F − P(1 + 1/k, x)) − m (1 − 2^(−1/k)), from the mean of the smaller of two."""
+    inside, safe = _floored(y)
+    mean = scale * jnp.exp(gammaln(1 + 1 / shape))
+    x = _weibull_x(safe, scale, shape)
+    below = jnp.where(inside, _rise(x), 0)
+    share = jnp.where(inside, jnp.exp(special.log_gammainc(1 + 1 / shape, x)), 0)
+    return (y - mean) * (2 * below - 1) + 2 * mean * (below - share) + mean * jnp.expm1(-math.log(2) / shape)
+
+
+def _weibull_icdf(tail: Array, upper: Any, scale: Array, shape: Array) -> Array:
+    x = -jnp.where(upper, jnp.log(tail), jnp.log1p(-jnp.where(upper, 0.5, tail)))
+    return scale * jnp.exp(jnp.log(x) / shape)
+
+
+def _weibull_moments(scale: Array, shape: Array) -> tuple[Array, Array]:
+    one, two = gammaln(1 + 1 / shape), gammaln(1 + 2 / shape)
+    mean = scale * jnp.exp(one)
+    c = jnp.minimum(1 / shape, 0.2)
+    series = jnp.zeros_like(c)
+    for coefficient in _GAMMA_GAP[::-1]:
+        series = (series + coefficient) * c
+    gap = jnp.where(shape > 5, series * c, two - 2 * one)
+    return mean, jnp.square(mean) * jnp.expm1(gap)
+
+
+def _weibull_host(scale: Any, shape: Any) -> Any:
+    from scipy import stats
+
+    return stats.weibull_min(shape, scale=scale)
+
+
+WEIBULL = _positive(
+    parameters=lambda d: (d.scale, d.concentration),
+    log_prob=_weibull_log_prob,
+    cdf=lambda y, scale, shape: _rise(_weibull_x(y, scale, shape)),
+    sf=lambda y, scale, shape: jnp.exp(-_weibull_x(y, scale, shape)),
+    log_cdf=lambda y, scale, shape: log1mexp(-_weibull_x(y, scale, shape)),
+    log_sf=lambda y, scale, shape: -_weibull_x(y, scale, shape),
+    icdf=_weibull_icdf,
+    crps=_weibull_crps,
+    entropy=lambda scale, shape: _EULER * (1 - 1 / shape) + jnp.log(scale / shape) + 1,
+    moments=_weibull_moments,
+    host=_weibull_host,
+)
+
+
+# Exponential
+
+
+def _exponential_crps(y: Array, rate: Array) -> Array:
+    """y − 2 F / rate + 1 / (2 rate)."""
+    inside, safe = _floored(y)
+    below = jnp.where(inside, _rise(rate * safe), 0)
+    return jnp.where(inside, y, -y) + (0.5 - 2 * below) / rate
+
+
+def _exponential_icdf(tail: Array, upper: Any, rate: Array) -> Array:
+    return -jnp.where(upper, jnp.log(tail), jnp.log1p(-jnp.where(upper, 0.5, tail))) / rate
+
+
+def _exponential_host(rate: Any) -> Any:
+    from scipy import stats
+
+    return stats.expon(scale=1 / rate)
+
+
+EXPONENTIAL = _positive(
+    parameters=lambda d: (d.rate,),
+    log_prob=lambda y, rate: jnp.log(rate) - rate * y,
+    cdf=lambda y, rate: _rise(rate * y),
+    sf=lambda y, rate: jnp.exp(-rate * y),
+    log_cdf=lambda y, rate: log1mexp(-rate * y),
+    log_sf=lambda y, rate: -rate * y,
+    icdf=_exponential_icdf,
+    crps=_exponential_crps,
+    cross=lambda one, two: 1 / one + 1 / two - 2 / (one + two),
+    entropy=lambda rate: 1 - jnp.log(rate),
+    moments=lambda rate: (1 / rate, 1 / rate / rate),
+    host=_exponential_host,
+)
+
+
+# HalfNormal
+
+_ROOT = math.sqrt(2)
+
+
+def _half_normal_crps(y: Array, scale: Array) -> Array:
+    """y (2 F − 1) + 2 m e^(−z²/2) − 2 σ / √π."""
+    inside, safe = _floored(y)
+    z = jnp.where(inside, safe / scale, 0)
+    sign = jnp.where(inside, erf(z / _ROOT) - erfc(z / _ROOT), -1)
+    mean = math.sqrt(2 / math.pi) * scale
+    return y * sign + 2 * mean * jnp.exp(-0.5 * jnp.square(z)) - 2 / math.sqrt(math.pi) * scale
+
+
+def _half_normal_icdf(tail: Array, upper: Any, scale: Array) -> Array:
+    high = -ndtri(0.5 * jnp.where(upper, tail, 0.5))
+    return scale * jnp.where(upper, high, _ROOT * erfinv(jnp.where(upper, 0.5, tail)))
+
+
+def _half_normal_log_sf(y: Array, scale: Array) -> Array:
+    z = y / scale
+    near = z < 1
+    return jnp.where(near, jnp.log1p(-erf(jnp.where(near, z, 0) / _ROOT)), math.log(2) + log_ndtr(-z))
+
+
+def _half_normal_host(scale: Any) -> Any:
+    from scipy import stats
+
+    return stats.halfnorm(scale=scale)
+
+
+HALF_NORMAL = _positive(
+    parameters=lambda d: (d.scale,),
+    log_prob=lambda y, scale: 0.5 * math.log(2 / math.pi) - jnp.log(scale) - 0.5 * jnp.square(y / scale),
+    cdf=lambda y, scale: erf(y / scale / _ROOT),
+    sf=lambda y, scale: erfc(y / scale / _ROOT),
+    log_cdf=lambda y, scale: jnp.where(y < scale, jnp.log(erf(y / scale / _ROOT)), jnp.log1p(-erfc(y / scale / _ROOT))),
+    log_sf=_half_normal_log_sf,
+    icdf=_half_normal_icdf,
+    crps=_half_normal_crps,
+    entropy=lambda scale: 0.5 * math.log(math.pi / 2) + 0.5 + jnp.log(scale),
+    moments=lambda scale: (math.sqrt(2 / math.pi) * scale, (1 - 2 / math.pi) * jnp.square(scale)),
+    host=_half_normal_host,
+)
+
+register("LogNormal", LOG_NORMAL)
+register("Gamma", GAMMA)
+register("InverseGamma", INVERSE_GAMMA)
+register("Weibull", WEIBULL)
+register("Exponential", EXPONENTIAL)
+register("HalfNormal", HALF_NORMAL)

@@ -1,0 +1,57 @@
+"""From raw outputs, any real numbers, to parameters that a density accepts, finite at any output.
+
+A head is trained from arbitrary initial weights, so a link must give finite values and gradients at ±10⁴: plain
+`exp` overflows at 89 in float32, and `softplus` alone reaches 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._checks import InputError
+from .._typing import Array
+
+MEAN_LIMIT = 20.0
+"""|log| of a mean or rate at most: from 2e-9 to 5e8."""
+SHAPE_LIMIT = 10.0
+"""|log| of a concentration at most: from 5e-5 to 2e4."""
+
+
+def limited(raw: Array, limit: float) -> Array:
+    """`raw` near 0, bounded by ± `limit`: limit · tanh(raw / limit)."""
+    return limit * jnp.tanh(raw / limit)
+
+
+def bounded_exp(raw: Array, limit: float) -> Array:
+    """exp(limited(raw)): positive, between e^−limit and e^limit; the logarithmic link where |raw| is small."""
+    return jnp.exp(limited(raw, limit))
+
+
+def positive(raw: Array, floor: float) -> Array:
+    """softplus(raw) + floor."""
+    return jax.nn.softplus(raw) + floor
+
+
+def as_outcome(y: Any, outputs: Array) -> Array:
+    """Outcomes as numbers of the outputs' dtype: counts and labels arrive as integers."""
+    return jnp.asarray(y).astype(outputs.dtype)
+
+
+def law_log_prob(d: Any, y: Array) -> Array:
+    """Log-density by `uq.laws`, whose forms hold in float32 where numpyro's own cancel; else by numpyro."""
+    from .. import laws
+
+    try:
+        return laws.log_prob(d, y)
+    except InputError:  # a family that `uq.laws` does not know
+        return d.log_prob(y)
+
+
+def check_floor(name: str, value: Any) -> None:
+    """Raise unless `value` is a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"`{name}` expected a standard deviation of at least 0, but it is {value!r}.")
