@@ -98,7 +98,8 @@ def family(count: Count, parameters: Callable[[Any], tuple[Any, ...]], host: Cal
 
 def _icdf(count: Count, tail: Array, upper: Any, parameters: tuple[Array, ...]) -> Array:
     """The smallest k with P(Y ≤ k) ≥ tail, or with P(Y > k) ≤ tail where `upper`; no derivative."""
-    tail, upper, *parameters = jax.lax.stop_gradient(jnp.broadcast_arrays(tail, jnp.asarray(upper), *parameters))
+    given = jax.lax.stop_gradient(jnp.broadcast_arrays(tail, jnp.asarray(upper), *parameters))
+    tail, upper, parameters = given[0], given[1], (*given[2:],)
     mean, variance = count.moments(*parameters)
     last = jnp.full_like(mean, MOST) if count.last is None else count.last(*parameters)
     log_tail = jnp.log(tail)

@@ -109,8 +109,10 @@ def shape_of(d: Any) -> tuple[int, ...]:
 
 def floats(*values: ArrayLike) -> tuple[Array, ...]:
     """Arrays of one floating dtype: the widest of those given, integers not counting."""
-    arrays = [jnp.asarray(value) for value in values]
+    arrays = [value if isinstance(value, jax.Array) else jnp.asarray(value) for value in values]
     kinds = [array.dtype for array in arrays if jnp.issubdtype(array.dtype, jnp.floating) and not array.weak_type]
+    if len(kinds) == len(arrays) and len(set(kinds)) == 1:
+        return tuple(arrays)  # the commonest case, at no cost
     kind = functools.reduce(jnp.promote_types, kinds) if kinds else jnp.result_type(float)
     return tuple(array.astype(kind) for array in arrays)
 

@@ -66,6 +66,9 @@ def zero_inflated(base: Family) -> Family:
         mean, variance = base.moments(*parameters)
         return keep * mean, keep * (variance + gate * jnp.square(mean))
 
+    def support(gate: Array, keep: Array, *parameters: Array) -> tuple[Any, Any]:
+        return (0.0, jnp.inf) if base.support is None else base.support(*parameters)
+
     return Family(
         parameters=lambda d: _gated(d)[1],
         log_prob=log_prob,
@@ -79,10 +82,7 @@ def zero_inflated(base: Family) -> Family:
         crps=crps,
         entropy=entropy,
         discrete=True,
-        support=lambda gate, keep, *parameters: (
-            0.0,
-            jnp.inf if base.support is None else base.support(*parameters)[1],
-        ),
+        support=support,
     )
 
 
