@@ -76,6 +76,13 @@ class Inputs:
         return self.draw(self.rows, OUTPUTS)
 
     @property
+    def joint(self):
+        import numpyro.distributions as dist
+
+        lower = self.array(np.broadcast_to(np.eye(OUTPUTS), (self.rows, OUTPUTS, OUTPUTS)))
+        return dist.MultivariateNormal(self.draw(self.rows, OUTPUTS), scale_tril=lower)
+
+    @property
     def probs(self):
         return self.array(self.rng.dirichlet(np.ones(CLASSES), self.rows))
 
@@ -115,10 +122,10 @@ OF_NUMBERS = {
     "error_spread_score": (("draws", "y"), {}),
     "energy_score": (("several", "targets"), {}),
     "variogram_score": (("several", "targets"), {}),
-    "multivariate_pit": (("several", "targets"), {}),
+    "multivariate_pit": (("several", "targets"), {"kind": "average", "key": 0}),
     "mahalanobis": (("several", "targets"), {}),
     "anees": (("several", "targets"), {}),
-    "multivariate_coverage": (("several", "targets"), {}),
+    "multivariate_coverage": (("joint", "targets"), {}),
     **dict.fromkeys(["sharpness", "dispersion", "interval_width"], (("normal",), {})),
 }  # fmt: skip
 OF_CLASSES = {

@@ -50,7 +50,7 @@ def test_propriety(family, size):
     pred = ours(*(np.repeat(values, len(y)) for values in zip(*candidates, strict=True)))
     for name, score in (STRICT | PROPER).items():
         best, *others = score(pred, np.tile(y, len(candidates))).reshape(len(candidates), -1) @ weight
-        assert min(others) >= best - 1e-7 * (1 + abs(best)), name
+        assert min(others) >= best - 1e-4 * (1 + abs(best)), name  # to the quadrature's own error
         if name in STRICT:
             assert min(others) > best + 1e-5, name
         if name == "log_score" and family in CONTINUOUS:  # the nodes integrate
@@ -286,7 +286,8 @@ def test_identical_components_are_one():
     for measure in (metrics.mutual_information, metrics.disagreement, metrics.pairwise_kl):
         assert float(measure(same)) == pytest.approx(0, abs=1e-12)
     draws = np.full((5, 4), 300.0)
-    np.testing.assert_allclose(metrics.crps_ensemble(draws, 300 + np.asarray(y)), np.abs(y), rtol=1e-6)
+    outcome = np.asarray(y, np.float64)
+    np.testing.assert_allclose(metrics.crps_ensemble(draws, 300 + outcome), np.abs(outcome), rtol=1e-10)
 
 
 def test_ranked_probabilities_on_a_grid_are_the_crps():
@@ -420,10 +421,10 @@ def test_ensembles_score_their_members_less_diversity(seed, weighted, classes, s
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_single_precision_compiled_agrees_with_double_on_the_host(name):
-    """To 1e-4 of the score, up to 20 standard deviations from the centre."""
+    """To 1e-4 of the score, up to 20 standard deviations from the centre, and far beyond."""
     ours, theirs, base = FAMILIES[name]
     truth = theirs(*base)
-    y = truth.mean() + truth.std() * np.linspace(-20, 20, 41)
+    y = truth.mean() + truth.std() * np.r_[np.linspace(-20, 20, 41), -1e5, -1e3, 1e3, 1e5]
     y = np.round(y) if hasattr(truth.dist, "pmf") else y.astype(np.float32).astype(np.float64)
     low, high = truth.support()
     y = y[(y >= low) & (y <= high) & (y != 0.0)]
@@ -440,5 +441,5 @@ def test_single_precision_compiled_agrees_with_double_on_the_host(name):
     exact = metrics.log_score(ours(*doubled), y), metrics.crps(ours(*doubled), y)
     for got, want in zip(compiled, exact, strict=True):
         assert want.dtype == np.float64
-        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * np.abs(want).mean())
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5 * np.median(np.abs(want)))
     np.testing.assert_allclose(exact[0], -(truth.logpmf if hasattr(truth.dist, "pmf") else truth.logpdf)(y), rtol=1e-5)

@@ -44,7 +44,10 @@ def _logistic(z: Any) -> Any:
 def _gumbel_r(z: Any) -> Any:
     from scipy.special import exp1
 
-    return 2 * exp1(np.exp(np.minimum(-z, 700))) - z + np.euler_gamma - math.log(2)
+    far = z > 18  # where E₁(e^(−z)) = z − γ + e^(−z), also where the argument would be 0
+    rate = np.exp(np.minimum(-z, 700))
+    near = 2 * exp1(np.where(far, 1, rate)) - z + np.euler_gamma
+    return np.where(far, z - np.euler_gamma + 2 * rate, near) - math.log(2)
 
 
 def _lognorm(z: Any, s: Any) -> Any:

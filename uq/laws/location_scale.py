@@ -5,7 +5,6 @@ Each is written for z = (y − loc) / scale; `located` does the rest.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -244,7 +243,10 @@ def _gumbel_quantile(tail: Array, upper: Any) -> Array:
 
 @jax.custom_jvp
 def _gumbel_crps(z: Array) -> Array:
-    return 2 * exp1(_gumbel_rate(z)) - z + _EULER - math.log(2)
+    far = z > 18  # where E₁(e^(−z)) = z − γ + e^(−z), also where that argument would be 0
+    # E₁(80) is 0 in comparison; jax's exp1 takes as many steps as its largest argument
+    near = 2 * exp1(jnp.minimum(_gumbel_rate(jnp.where(far, 0, z)), 80)) - z + _EULER
+    return jnp.where(far, z - _EULER + 2 * _gumbel_rate(z), near) - math.log(2)
 
 
 @_gumbel_crps.defjvp
@@ -426,16 +428,24 @@ def _t_crps(z: Array, df: Array) -> Array:
     return jnp.where(df > 0.5, value, jnp.where(jnp.isnan(df), jnp.nan, jnp.inf))
 
 
-def _t_crps_about_one(z: Array, df: Array) -> Array:
-    """Cubic interpolation in df of (df − ½) times the score."""
-    points = (0.85, 0.95, 1.05, 1.15)
-    total = jnp.zeros_like(z)
-    each = _t_crps_closed(z, jnp.asarray(points, z.dtype).reshape((-1,) + (1,) * z.ndim))
-    for k, point in enumerate(points):
-        others = [p for p in points if p != point]
-        share = functools.reduce(lambda product, p: product * (df - p) / (point - p), others, jnp.ones_like(df))
+ABOUT_ONE = (0.85, 0.95, 1.05, 1.15)
+"""Where scores are computed whose closed form is ∞ − ∞ at 1."""
+
+
+def interpolated_about_one(each: Array, a: Array) -> Array:
+    """Cubic interpolation in `a` of (a − ½) times a score, given at `ABOUT_ONE` along the leading axis."""
+    total = jnp.zeros_like(a)
+    for k, point in enumerate(ABOUT_ONE):
+        share = jnp.ones_like(a)
+        for other in (*ABOUT_ONE[:k], *ABOUT_ONE[k + 1 :]):
+            share = share * (a - other) / (point - other)
         total = total + share * (point - 0.5) * each[k]
-    return total / (df - 0.5)
+    return total / (jnp.where(jnp.abs(a - 1) < 0.1, a, 1) - 0.5)
+
+
+def _t_crps_about_one(z: Array, df: Array) -> Array:
+    points = jnp.asarray(ABOUT_ONE, z.dtype).reshape((-1,) + (1,) * z.ndim)
+    return interpolated_about_one(_t_crps_closed(z, points), df)
 
 
 def _t_entropy(df: Array) -> Array:

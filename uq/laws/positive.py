@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erf, erfc, erfinv, gammaln, log_ndtr, ndtr, ndtri
@@ -18,7 +19,7 @@ from .._typing import Array
 from . import special
 from ._family import Family, register
 from ._stirling import digamma_less_log, log1mexp, stirling
-from .location_scale import half_step, sided
+from .location_scale import ABOUT_ONE, half_step, interpolated_about_one, sided
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _EULER = float(np.euler_gamma)
@@ -163,16 +164,14 @@ def _inverse_gamma_crps(y: Array, shape: Array, rate: Array) -> Array:
     near = jnp.abs(shape - 1) < 0.05
     safe = jnp.where(near | (shape <= 0.5), 2, shape).astype(shape.dtype)
     value = _inverse_gamma_closed(y, safe, rate)
-    points = (0.85, 0.95, 1.05, 1.15)
-    about = jnp.zeros_like(value)
-    for k, point in enumerate(points):
-        share = jnp.ones_like(shape)
-        for other in (*points[:k], *points[k + 1 :]):
-            share = share * (shape - other) / (point - other)
-        fixed = jnp.full_like(shape, point)
-        about = about + share * (point - 0.5) * _inverse_gamma_closed(y, fixed, rate)
-    value = jnp.where(near, about / (jnp.where(near, shape, 1) - 0.5), value)
+    about = jax.lax.cond(jnp.any(near), _inverse_gamma_about_one, lambda y, a, b: 0 * y * a * b, y, shape, rate)
+    value = jnp.where(near, about, value)
     return jnp.where(shape > 0.5, value, jnp.where(jnp.isnan(shape), jnp.nan, jnp.inf))
+
+
+def _inverse_gamma_about_one(y: Array, shape: Array, rate: Array) -> Array:
+    fixed = jnp.asarray(ABOUT_ONE, y.dtype).reshape((-1,) + (1,) * y.ndim)
+    return interpolated_about_one(_inverse_gamma_closed(y, fixed, rate), shape)
 
 
 def _inverse_gamma_closed(y: Array, shape: Array, rate: Array) -> Array:

@@ -346,7 +346,7 @@ def _each_level(function: Any, level: Any) -> Any:
 def _outcomes(name: str, shape: tuple[int, ...], y: Any) -> Array | np.ndarray:
     """`y` of exactly the shape of the predictions, never broadcast by accident; one prediction may serve them all."""
     y = _inputs.array(name, "y", y)
-    if y.ndim == len(shape) + 1 and y.shape[-1] == 1 and y.shape[:-1] == shape:
+    if shape and y.ndim == len(shape) + 1 and y.shape[-1] == 1 and y.shape[:-1] == shape:
         y = y[..., 0]
     if shape and y.shape != shape:
         raise InputError(f"`{name}` expected `y` of shape {shape}, that of the predictions, but got {y.shape}.")

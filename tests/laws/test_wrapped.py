@@ -1,0 +1,86 @@
+"""Distributions made of others: truncated, transformed, independent, censored, multivariate."""
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+
+import uq
+from uq import laws
+from uq.laws import host
+
+from .oracle import FrozenMixture
+from .twins import CHECKS
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", ["truncated"])
+def test_family(name, check):
+    check(name)
+
+
+def test_defect_08_truncated_normal_in_the_tails():
+    d = dist.TruncatedNormal(0.0, 1.0, low=jnp.float32([8.0, 40.0]), high=jnp.float32([10.0, 42.0]))
+    got = laws.crps(d, jnp.float32([9.0, 41.0]))
+    want = [FrozenMixture([stats.truncnorm(a, a + 2)], [1.0]).crps(a + 1) for a in (8.0, 40.0)]
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+    assert want[0] == pytest.approx(0.818, abs=1e-3)
+    assert np.isfinite(laws.log_prob(d, jnp.float32([9.0, 41.0]))).all()
+
+
+# What wraps other distributions
+
+
+def test_transforms():
+    base = dist.Laplace(np.float32(1.0), np.float32(2.0))
+    flipped = dist.TransformedDistribution(base, dist.transforms.AffineTransform(np.float32(3.0), np.float32(-2.0)))
+    y = np.float32([-30.0, -5.0, 1.0, 4.0])
+    twin = stats.laplace(1.0, 4.0)
+    np.testing.assert_allclose(laws.cdf(flipped, y), twin.cdf(y), rtol=1e-5)
+    np.testing.assert_allclose(laws.crps(flipped, y), host.crps(twin, y), rtol=1e-5)
+    np.testing.assert_allclose(host.crps(flipped, y), host.crps(twin, y), rtol=1e-9)
+    np.testing.assert_allclose(laws.icdf(flipped, 0.03), twin.ppf(0.03), rtol=1e-5)
+    np.testing.assert_allclose(laws.moments(flipped)[1], twin.var(), rtol=1e-5)
+    np.testing.assert_allclose(laws.entropy(flipped), twin.entropy(), rtol=1e-5)
+
+
+def test_exponentials_of_other_families():
+    law = dist.TransformedDistribution(dist.Logistic(np.float32(1.0), np.float32(0.2)), dist.transforms.ExpTransform())
+    twin = stats.fisk(1 / float(np.float32(0.2)), scale=np.e)
+    y = np.float32([-2.0, 0.0, 0.5, 3.0, 50.0])
+    np.testing.assert_allclose(laws.cdf(law, y), twin.cdf(y), rtol=2e-5, atol=1e-30)
+    np.testing.assert_allclose(laws.log_prob(law, y[2:]), twin.logpdf(y[2:]), rtol=1e-5)
+    np.testing.assert_allclose(laws.crps(law, y), [FrozenMixture([twin], [1.0]).crps(v) for v in y], rtol=1e-5)
+    np.testing.assert_allclose(host.crps(law, y), [FrozenMixture([twin], [1.0]).crps(v) for v in y], rtol=1e-6)
+    mean, variance = laws.moments(law)
+    np.testing.assert_allclose([mean, variance], [twin.mean(), twin.var()], rtol=1e-3)
+
+
+def test_moved_and_exponentiated_normals_keep_their_closed_forms():
+    steps = [
+        dist.transforms.AffineTransform(np.float32(1.0), np.float32(-0.5)),
+        dist.transforms.ExpTransform(),
+    ]
+    law = dist.TransformedDistribution(dist.Normal(np.float32(0.4), np.float32(0.6)), steps)
+    same = dist.LogNormal(np.float32(0.8), np.float32(0.3))
+    np.testing.assert_allclose(laws.crps(law, 2.0), laws.crps(same, 2.0), rtol=1e-5)
+    np.testing.assert_allclose(laws.moments(law), laws.moments(same), rtol=1e-5)
+
+
+def test_wrappers():
+    y = np.float32([0.5, 2.0])
+    wide = dist.Normal(np.float32(0.0), np.float32(1.0)).expand([2])
+    np.testing.assert_allclose(laws.crps(wide.to_event(1), y), host.crps(stats.norm(), y), rtol=1e-5)
+    joint = dist.MultivariateNormal(np.float32([1.0, 2.0]), np.float32([[4.0, 1.0], [1.0, 9.0]]))
+    np.testing.assert_allclose(laws.cdf(joint, y), stats.norm([1.0, 2.0], [2.0, 3.0]).cdf(y), rtol=1e-5)
+    late = dist.RightCensoredDistribution(dist.Exponential(np.float32(0.5)), np.array([False, True]))
+    np.testing.assert_allclose(laws.log_prob(late, y), [np.log(0.5) - 0.25, -1.0], rtol=1e-6)
+    np.testing.assert_allclose(laws.cdf(late, y), stats.expon(scale=2.0).cdf(y), rtol=1e-6)
+
+
+def test_unknown_distributions_are_refused_in_a_sentence():
+    with pytest.raises(uq.InputError, match=r"knows no family VonMises; it knows .*Normal"):
+        laws.cdf(dist.VonMises(0.0, 1.0), 1.0)
+    with pytest.raises(uq.InputError, match=r"strictly monotone"):
+        laws.cdf(dist.TransformedDistribution(dist.Normal(0.0, 1.0), dist.transforms.AbsTransform()), 1.0)
