@@ -1,5 +1,7 @@
 """`Predictive` against scipy and brute-force integration, with shifted and scaled targets."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from scipy import special, stats
 
 import uq
+from tests.laws.oracle import FrozenMixture
 from tests.metrics.oracle import Mixture, entropy, softplus
 
 TRANSFORMS = [(0.0, 1.0), (1e4, 0.01), (-300.0, 250.0)]
@@ -339,7 +342,9 @@ def test_wrong_inputs_get_a_sentence():
         pred.quantile(np.array([0.5, 1.0]))
     with pytest.raises(uq.InputError, match=r"num_outputs=2"):
         pred.log_prob(np.zeros((3, 2)))
-    with pytest.raises(uq.InputError, match="for binary, multiclass or multilabel predictions, but these are regression"):
+    with pytest.raises(
+        uq.InputError, match="for binary, multiclass or multilabel predictions, but these are regression"
+    ):
         pred.probs  # noqa: B018
     with pytest.raises(uq.InputError, match="every member has weight 0"):
         uq.Predictive(pred.outputs, pred.likelihood, jnp.zeros(4))
@@ -384,3 +389,150 @@ def test_what_cannot_be_is_said(attempt, sentence):
 def plain():
     """Three examples of one network."""
     return uq.Predictive(jnp.zeros((1, 3, 2)), uq.likelihoods.Gaussian())
+
+
+# Every kind of likelihood
+
+
+def counts():
+    """Two members, three examples, and the oracle of each example."""
+    outputs = np.float32([[[0.5], [3.0], [1.0]], [[1.5], [3.5], [1.1]]])
+    weight = np.float32([0.25, 0.75])
+    pred = uq.Predictive(jnp.asarray(outputs), uq.likelihoods.Poisson(), jnp.asarray(weight))
+    rates = np.asarray(uq.likelihoods.Poisson().distribution(jnp.asarray(outputs)).rate, np.float64)
+    return pred, [FrozenMixture([stats.poisson(r) for r in rates[:, n]], weight) for n in range(N)]
+
+
+def test_counts_are_whole_numbers():
+    pred, exact = counts()
+    assert pred.discrete and not plain().discrete
+    for level in (0.01, 0.5, 0.9, 0.999):
+        np.testing.assert_array_equal(pred.quantile(level), [m.whole_quantile(level) for m in exact])
+    lower, upper = pred.interval(0.8)
+    np.testing.assert_array_equal(lower, [m.whole_quantile(0.1) for m in exact])
+    np.testing.assert_array_equal(upper, [m.whole_quantile(0.9) for m in exact])
+    y = np.array([1, 30, 2])
+    np.testing.assert_allclose(pred.crps(y), [m.whole_crps(v) for m, v in zip(exact, y, strict=True)], rtol=1e-5)
+    np.testing.assert_allclose(pred.cdf(y), [m.cdf(v) for m, v in zip(exact, y, strict=True)], rtol=1e-5)
+    np.testing.assert_allclose(pred.sf(y), [m.sf(v) for m, v in zip(exact, y, strict=True)], rtol=1e-5)
+    np.testing.assert_allclose(pred.cdf_below(y), pred.cdf(y - 1), rtol=1e-6)
+    gap = np.asarray(pred.cdf(y) - pred.cdf_below(y))
+    np.testing.assert_allclose(gap, np.exp(pred.log_prob(y)), atol=1e-6)
+    np.testing.assert_allclose(pred.entropy, [m.whole_entropy() for m in exact], rtol=1e-5)
+    twin = pred.to_numpyro()
+    np.testing.assert_allclose(twin.log_prob(y), pred.log_prob(y), rtol=1e-4)
+
+
+def test_clipped_outcomes_have_probability_at_their_limits():
+    kind = uq.likelihoods.Censored(0.0, 10.0)
+    pred = uq.Predictive(jnp.float32([[[-1.0, 0.3]] * 3, [[0.5, 0.0]] * 3]), kind)
+    y = np.float32([0.0, 4.0, 10.0])
+    below, at = np.asarray(pred.cdf_below(y)), np.asarray(pred.cdf(y))
+    assert below[0] == 0.0 < at[0] and at[2] == 1.0 > below[2]
+    np.testing.assert_allclose(at[1], below[1], rtol=1e-5)
+    np.testing.assert_allclose(np.log(at - below)[[0, 2]], pred.log_prob(y)[jnp.array([0, 2])], rtol=1e-4)
+    grid = np.linspace(0, 10, 20_001)
+    f = np.asarray(pred[0].cdf(jnp.float32(0.0)), np.float64)
+    members = kind.parameters(pred.outputs[:, 0])
+    cdf = sum(0.5 * stats.norm(float(m), float(s)).cdf(grid) for m, s in zip(*members, strict=True))
+    np.testing.assert_allclose(f, cdf[0], rtol=1e-5)
+    np.testing.assert_allclose(pred.crps(y)[1], np.trapezoid((cdf - (grid >= 4.0)) ** 2, grid), rtol=1e-3)
+
+
+def test_members_that_are_mixtures_are_one_mixture():
+    kind = uq.likelihoods.transformed(uq.likelihoods.MixtureDensity(2), 1e4, 0.5)
+    outputs = np.random.default_rng(5).normal(size=(3, N, 6)).astype(np.float32)
+    weight = np.float32([0.2, 0.5, 0.3])
+    pred = uq.Predictive(jnp.asarray(outputs), kind, jnp.asarray(weight))
+    logits, means, scales = (np.asarray(p, np.float64) for p in kind.base.parameters(jnp.asarray(outputs)))
+    exact = [
+        Mixture(
+            (1e4 + 0.5 * means[:, n]).ravel(),
+            (0.5 * scales[:, n]).ravel(),
+            (weight[:, None] * np.exp(logits[:, n])).ravel(),
+        )
+        for n in range(N)
+    ]
+    y = 1e4 + np.array([0.3, -1.0, 0.0])
+    pairs = list(zip(exact, y, strict=True))
+    np.testing.assert_allclose(pred.log_prob(y), [m.log_pdf(t) for m, t in pairs], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(pred.cdf(y), [m.cdf(t) for m, t in pairs], rtol=1e-4)
+    np.testing.assert_allclose(pred.crps(y), [m.crps(t) for m, t in pairs], rtol=1e-4)
+    np.testing.assert_allclose(pred.quantile(0.9), [m.quantile(0.9) for m in exact], rtol=1e-6)
+    np.testing.assert_allclose(pred.variance, [m.moment(2, about=m.moment(1)) for m in exact], rtol=1e-4)
+    np.testing.assert_allclose(pred.entropy, [m.entropy() for m in exact], rtol=1e-4, atol=1e-4)
+    assert (np.asarray(pred.mutual_information) >= 0).all()
+    small = uq.Predictive(jnp.asarray(outputs), kind.base, jnp.asarray(weight))
+    z = jnp.float32([0.3, -1.0, 0.0])
+    np.testing.assert_allclose(small.to_numpyro().log_prob(z), small.log_prob(z), rtol=1e-4)
+
+
+def test_students_without_a_mean_say_so():
+    heavy = uq.Predictive(jnp.zeros((2, 3, 2)), uq.likelihoods.StudentT(df=1.0))
+    assert np.isinf(heavy.mean).all() and np.isnan(heavy.variance).all()
+    assert np.isfinite(heavy.crps(np.zeros(3))).all() and np.isfinite(heavy.quantile(0.9)).all()
+
+
+@pytest.mark.parametrize("name", ["Log", "BoxCox"])
+def test_transforms_of_the_target(name):
+    change = uq.likelihoods.Log() if name == "Log" else uq.likelihoods.BoxCox(0.5)
+    kind = uq.likelihoods.transformed(uq.likelihoods.Gaussian(), change)
+    outputs = np.float32([[[1.5, 0.0]] * 3, [[2.5, -1.0]] * 3])
+    pred = uq.Predictive(jnp.asarray(outputs), kind)
+    locs, scales = outputs[:, 0, 0].astype(np.float64), softplus(outputs[:, 0, 1]) + 1e-3
+    inner = Mixture(locs, scales, [0.5, 0.5])
+    forward = np.log if name == "Log" else lambda y: 2 * (np.sign(y) * np.sqrt(np.abs(y))) - 2
+    y = np.array([0.5, 3.0, 20.0])
+    np.testing.assert_allclose(pred.cdf(y), [inner.cdf(forward(t)) for t in y], rtol=1e-4)
+    np.testing.assert_allclose(pred.sf(y), [inner.sf(forward(t)) for t in y], rtol=1e-4)
+    slope = 1 / y if name == "Log" else 1 / np.sqrt(y)
+    want = [inner.log_pdf(forward(t)) + np.log(s) for t, s in zip(y, slope, strict=True)]
+    np.testing.assert_allclose(pred.log_prob(y), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(forward(np.asarray(pred.quantile(0.3), np.float64)), inner.quantile(0.3), rtol=1e-4)
+    low = 0.0 if name == "Log" else -60.0
+    edges = np.unique(np.concatenate([[low], y, np.geomspace(1e-4, 3000, 200), -np.geomspace(1e-4, -low + 1e-4, 200)]))
+    grid = np.concatenate([np.linspace(a, b, 40) for a, b in itertools.pairwise(edges)])
+    grid = grid[grid >= low]
+    with np.errstate(divide="ignore"):
+        cdf = inner.cdf(forward(grid))
+    for n, t in enumerate(y):
+        want = np.trapezoid(np.where(grid < t, cdf, 1 - cdf) ** 2, grid)
+        np.testing.assert_allclose(pred.crps(y)[n], want, rtol=2e-3)
+    mean = np.trapezoid(1 - cdf[grid >= 0], grid[grid >= 0]) - np.trapezoid(cdf[grid <= 0], grid[grid <= 0])
+    np.testing.assert_allclose(pred.mean, mean, rtol=2e-3)
+    np.testing.assert_allclose(pred.residual(y), y - np.asarray(pred.mean), rtol=1e-5, atol=1e-5)
+    lower, upper = pred.interval(0.5)
+    np.testing.assert_allclose(pred.width(0.5), upper - lower, rtol=1e-5)
+
+
+def test_several_labels():
+    logits = np.random.default_rng(1).normal(size=(2, N, 4)).astype(np.float32)
+    pred = uq.Predictive(jnp.asarray(logits), uq.likelihoods.Multilabel(4))
+    each = special.expit(logits.astype(np.float64))
+    np.testing.assert_allclose(pred.probs, each.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(pred.mean, each.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(pred.entropy, stats.bernoulli.entropy(each.mean(0)), rtol=1e-4)
+    y = np.array([[0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]])
+    joint = np.log(stats.bernoulli.pmf(y, each).prod(-1).mean(0))  # labels of one member are independent, not of all
+    np.testing.assert_allclose(pred.log_prob(y), joint, rtol=1e-5)
+    np.testing.assert_allclose(pred.to_numpyro().log_prob(jnp.float32(y)), joint, rtol=1e-4)
+
+
+def test_correlated_outputs_have_marginals_and_a_joint_density():
+    kind = uq.likelihoods.FullCovarianceGaussian(2)
+    outputs = np.random.default_rng(2).normal(size=(2, N, 5)).astype(np.float32)
+    pred = uq.Predictive(jnp.asarray(outputs), kind)
+    mean, tril = (np.asarray(p, np.float64) for p in kind.parameters(jnp.asarray(outputs)))
+    cov = tril @ np.swapaxes(tril, -1, -2)
+    y = mean.mean(0) + 0.5
+    joint = [
+        np.log(np.mean([stats.multivariate_normal(mean[m, n], cov[m, n]).pdf(y[n]) for m in range(2)]))
+        for n in range(N)
+    ]
+    np.testing.assert_allclose(pred.log_prob(y), joint, rtol=1e-4)
+    np.testing.assert_allclose(pred.to_numpyro().log_prob(jnp.float32(y)), joint, rtol=1e-4)
+    for n in range(N):
+        for k in range(2):
+            exact = Mixture(mean[:, n, k], np.sqrt(cov[:, n, k, k]), [0.5, 0.5])
+            np.testing.assert_allclose(pred.crps(y)[n, k], exact.crps(y[n, k]), rtol=1e-4)
+            np.testing.assert_allclose(pred.quantile(0.2)[n, k], exact.quantile(0.2), rtol=1e-4)

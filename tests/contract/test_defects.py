@@ -117,7 +117,9 @@ def test_defect_01_the_more_likely_is_kept_which_coverage_does_not_show():
     assert (low, high) == pytest.approx((300 - 20 * 1.6448536, 300 + 20 * 1.6448536))
     inside, outside = (low, high), (normal.ppf(0.45), normal.ppf(0.55))
     assert float(metrics.coverage(tuple(np.full(4000, end) for end in inside), outcome)) == pytest.approx(0.9, abs=0.02)
-    assert float(metrics.coverage(tuple(np.full(4000, end) for end in outside), outcome)) == pytest.approx(0.1, abs=0.02)
+    assert float(metrics.coverage(tuple(np.full(4000, end) for end in outside), outcome)) == pytest.approx(
+        0.1, abs=0.02
+    )
 
 
 def test_defect_02_mirrored_proportions_make_a_bias_worse():
@@ -252,7 +254,9 @@ def test_defect_24_equal_tails_also_of_mixtures():
     assert both == pytest.approx([0.1, 0.9], abs=1e-5)
     skewed = stats.gamma(1.5, scale=4.0)
     y = skewed.rvs(4000, random_state=0)
-    assert float(metrics.coverage(stats.gamma(np.full(4000, 1.5), scale=4.0), y, level=0.8)) == pytest.approx(0.8, abs=0.02)
+    assert float(metrics.coverage(stats.gamma(np.full(4000, 1.5), scale=4.0), y, level=0.8)) == pytest.approx(
+        0.8, abs=0.02
+    )
     denser = skewed.pdf(y) >= skewed.pdf(skewed.ppf(0.1))
     assert abs(denser.mean() - 0.8) > 0.02
 

@@ -101,8 +101,8 @@ def tail(d: Any, tail: ArrayLike, upper: ArrayLike) -> Array:
     if type(d).__name__ == "MixtureSameFamily":
         return mixture.solve(mixture.split(d), tail, upper)
     family, parameters = family_of(d)
-    tail, *parameters = floats(tail, *parameters)
-    return compiled(family.icdf, tail, jnp.asarray(upper), *parameters)
+    share, *leaves = floats(tail, *parameters)
+    return compiled(family.icdf, share, jnp.asarray(upper), *leaves)
 
 
 def crps(d: Any, y: ArrayLike) -> Array:

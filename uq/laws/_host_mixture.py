@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,21 @@ _TAILS = (0.5, 0.31, 0.16, 0.067, 0.023, 6e-3, 1e-3, 3e-5, 3e-7, 1e-9, 1e-11)
 
 
 class Mixture:
-    """A frozen law whose parameters have a leading axis of components, and their weights of the same rank."""
+    """A frozen law whose parameters have a leading axis of components, and their weights of the same rank.
 
-    def __init__(self, law: Any, weight: np.ndarray, discrete: bool) -> None:
-        self.law, self.weight, self.discrete = law, weight, discrete
+    `make(extra)` freezes it with so many axes after the first, for outcomes that have more axes than one component.
+    """
+
+    def __init__(self, make: Callable[[int], Any], weight: np.ndarray, discrete: bool) -> None:
+        self.make, self.weight, self.discrete = make, weight, discrete
+        self.law = make(0)
+
+    def _for(self, y: Any) -> Mixture:
+        extra = np.ndim(y) - self.weight.ndim + 1
+        if extra <= 0:
+            return self
+        weight = self.weight.reshape(self.weight.shape[0], *(1,) * extra, *self.weight.shape[1:])
+        return Mixture(lambda more: self.make(extra + more), weight, self.discrete)
 
     def _mean(self, values: Any) -> Any:
         return (self.weight * values).sum(0)[()]
@@ -28,21 +41,26 @@ class Mixture:
             return (np.log(np.exp(total - top).sum(0)) + top)[()]
 
     def logpdf(self, y: Any) -> Any:
-        return self._log_mean(self.law.logpmf(y) if self.discrete else self.law.logpdf(y))
+        own = self._for(y)
+        return own._log_mean(own.law.logpmf(y) if self.discrete else own.law.logpdf(y))
 
     logpmf = logpdf
 
     def cdf(self, y: Any) -> Any:
-        return self._mean(self.law.cdf(y))
+        own = self._for(y)
+        return own._mean(own.law.cdf(y))
 
     def sf(self, y: Any) -> Any:
-        return self._mean(self.law.sf(y))
+        own = self._for(y)
+        return own._mean(own.law.sf(y))
 
     def logcdf(self, y: Any) -> Any:
-        return self._log_mean(self.law.logcdf(y))
+        own = self._for(y)
+        return own._log_mean(own.law.logcdf(y))
 
     def logsf(self, y: Any) -> Any:
-        return self._log_mean(self.law.logsf(y))
+        own = self._for(y)
+        return own._log_mean(own.law.logsf(y))
 
     def mean(self) -> Any:
         return self._mean(self.law.mean())
@@ -53,13 +71,13 @@ class Mixture:
 
     def ppf(self, q: Any) -> Any:
         q = np.asarray(q, np.float64)
-        each = np.asarray(self.law.ppf(q))
-        return self._between(each, lambda y: self.cdf(y) >= q * (1 - 1e-15))
+        own = self._for(q)
+        return own._between(np.asarray(own.law.ppf(q)), lambda y: own.cdf(y) >= q * (1 - 1e-15))
 
     def isf(self, q: Any) -> Any:
         q = np.asarray(q, np.float64)
-        each = np.asarray(self.law.isf(q))
-        return self._between(each, lambda y: self.sf(y) <= q * (1 + 1e-15))
+        own = self._for(q)
+        return own._between(np.asarray(own.law.isf(q)), lambda y: own.sf(y) <= q * (1 + 1e-15))
 
     def _between(self, each: np.ndarray, reached: Any) -> Any:
         """The first point that has `reached`, between the smallest and the largest component quantile."""
@@ -83,20 +101,23 @@ class Mixture:
     def _sum(self, function: Any, order: int = 10) -> Any:
         """∫ of a function of y, or its sum over whole numbers."""
         cuts = self._cuts()
-        total = np.zeros(cuts.shape[1:])
-        if self.discrete:
-            start, stop = np.floor(cuts.min()) - 1, np.ceil(cuts.max()) + 2
-            if stop - start <= _host_scores._LATTICE:
-                for k in np.arange(start, stop):
-                    total = total + function(np.full(cuts.shape[1:], k))
-                return total[()]
+        total = exact = np.zeros(cuts.shape[1:])
+        wide = np.ones(cuts.shape[1:], bool)
+        if self.discrete:  # each row from its own first whole number on, however far apart the rows are
+            start = np.floor(cuts[0]) - 1
+            span = np.ceil(cuts[-1]) + 2 - start
+            for k in range(int(min(span.max(), _host_scores._LATTICE))):
+                exact = exact + function(start + k)
+            wide = span > _host_scores._LATTICE
+            if not wide.any():
+                return exact[()]
             cuts, order = cuts - 0.5, 2 * order
         nodes, mass = np.polynomial.legendre.leggauss(order)
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+        for a, b in itertools.pairwise(cuts):
             for node, share in zip(nodes, mass, strict=True):
                 x = 0.5 * (a + b) + 0.5 * (b - a) * node
                 total = total + 0.5 * (b - a) * share * function(np.floor(x + 0.5) if self.discrete else x)
-        return total[()]
+        return np.where(wide, total, exact)[()]
 
     def entropy(self) -> Any:
         def surprise(y: Any) -> Any:
@@ -110,7 +131,8 @@ class Mixture:
         return total
 
     def crps(self, y: Any) -> Any:
-        first = self._mean(_host_scores.crps(self.law, y))
+        own = self._for(y)
+        first = own._mean(_host_scores.crps(own.law, y))
         if self.weight.shape[0] == 1:
             return first
         if hasattr(self.law, "cross"):

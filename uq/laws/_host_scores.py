@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -193,19 +194,20 @@ def by_quantiles(law: Any, y: Any) -> Any:
 
 def _on_lattice(law: Any, y: Any) -> Any:
     """Σ (F(k) − 1{k ≥ y})² over whole numbers, with the part between a fractional `y` and its neighbours exact."""
-    low, high = law.ppf(1e-13), law.isf(1e-13)
-    start = np.floor(min(np.min(low), np.min(y))) - 1
-    stop = np.ceil(max(np.max(high), np.max(y))) + 1
-    size = int(stop - start)
-    if size > _LATTICE:
-        return _pieces_on_lattice(law, y, np.maximum(low - 1, 0), high + 1)
+    low, high = np.floor(law.ppf(1e-13)) - 1, np.ceil(law.isf(1e-13)) + 1
+    kept = np.clip(y, low, high)  # beyond, F is 0 or 1: every row sums over its own range, whatever the others need
+    span = high - low
+    size = int(min(np.max(span), _LATTICE))
     shape = np.broadcast_shapes(np.shape(low), np.shape(y))
-    total = np.zeros(shape)
+    total = np.abs(y - kept) + np.zeros(shape)
     for first in range(0, size, 256):
-        k = start + np.arange(first, min(first + 256, size), dtype=np.float64).reshape((-1,) + (1,) * len(shape))
+        k = low + np.arange(first, min(first + 256, size), dtype=np.float64).reshape((-1,) + (1,) * len(shape))
         below, above = law.cdf(k), law.sf(k)
-        after = np.clip(k + 1 - y, 0, 1)  # the share of [k, k + 1) at or above y
+        after = np.clip(k + 1 - kept, 0, 1)  # the share of [k, k + 1) at or above y
         total = total + (np.square(below) * (1 - after) + np.square(above) * after).sum(0)
+    wide = span > _LATTICE
+    if np.any(wide):
+        total = np.where(wide, _pieces_on_lattice(law, y, np.maximum(low, 0), high), total)
     return total[()]
 
 
@@ -217,7 +219,7 @@ def _pieces_on_lattice(law: Any, y: Any, low: Any, high: Any) -> Any:
     cuts = np.sort(np.stack([np.broadcast_to(c, shape) for c in (*quantiles, y)]).astype(np.float64), 0)
     nodes, mass = np.polynomial.legendre.leggauss(6)
     total = np.maximum(cuts[0] - y, 0) + np.maximum(y - cuts[-1], 0)
-    for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+    for a, b in itertools.pairwise(cuts):
         for node, share in zip(nodes, mass, strict=True):
             x = 0.5 * (a + b) + 0.5 * (b - a) * node
             k = np.floor(x - 0.5)

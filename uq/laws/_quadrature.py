@@ -36,9 +36,7 @@ def continuous_pieces(
     return jax.lax.scan(piece, jnp.zeros(shape, dtype), (cuts[:-1], cuts[1:]))[0]
 
 
-def lattice(
-    family: Family, weight: Array, parameters: tuple[Array, ...], function: Callable[[Array], Array]
-) -> Array:
+def lattice(family: Family, weight: Array, parameters: tuple[Array, ...], function: Callable[[Array], Array]) -> Array:
     """Σ function(k) over whole numbers between the outermost cuts.
 
     Between neighbouring cuts a and b the sum over a ≤ k < b is that of the parabola through a, the middle and b:
@@ -76,7 +74,7 @@ _FINE = _fine()
 
 def _cuts(family: Family, weight: Array, parameters: tuple[Array, ...], tails: tuple[float, ...] = _TAILS) -> Array:
     """Sorted along the first axis; a component of weight 0 adds the same points as another. No derivative."""
-    weight, *parameters = jax.lax.stop_gradient((weight, *parameters))
+    weight, parameters = jax.lax.stop_gradient((weight, parameters))
     rank = max(leaf.ndim for leaf in parameters)
     if family.cuts is not None:
         points = family.cuts(*parameters)

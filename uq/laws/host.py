@@ -16,6 +16,7 @@ from ._host_mixture import Mixture
 from ._host_objects import Monotone as Monotone
 from ._host_objects import Normal as Normal
 from ._host_objects import Truncated as Truncated
+from ._host_objects import sound
 
 
 def frozen(d: Any) -> Any:
@@ -25,7 +26,7 @@ def frozen(d: Any) -> Any:
       InputError: parameters that are being traced, or a family that is not known.
     """
     if hasattr(d, "ppf") and hasattr(d, "isf"):
-        return d
+        return sound(d)
     if type(d).__name__ == "MixtureSameFamily":
         return _split(d)
     family, parameters = family_of(d)
@@ -55,7 +56,11 @@ def _mixture(family: Family, parameters: Any, weight: np.ndarray) -> Mixture:
     if dead.any():  # a component of weight 0 becomes a copy of one that counts
         first = np.argmax(~dead, axis=0)[None]
         parameters = [np.where(dead, np.take_along_axis(leaf, first, 0), leaf) for leaf in parameters]
-    return Mixture(family.host(*parameters), weight / weight.sum(0), family.discrete)
+
+    def make(extra: int) -> Any:
+        return family.host(*(leaf.reshape(leaf.shape[0], *(1,) * extra, *leaf.shape[1:]) for leaf in parameters))
+
+    return Mixture(make, weight / weight.sum(0), family.discrete)
 
 
 def _components(d: Any, weight: Any) -> Mixture:

@@ -144,6 +144,14 @@ def _moments(xp: Any, *parameters: Any) -> tuple[Any, Any]:
     return mean, variance + p.above * ((high - mean) ** 2 + 1 / p.rise**2)
 
 
+def _cuts(*parameters: Any) -> Any:
+    """The quantiles, and points along both tails."""
+    p = _pieces(jnp, parameters)
+    lower = [p.quantile[:1] - step / p.fall[None] for step in (1, 2, 4, 8, 16)]
+    upper = [p.quantile[-1:] + step / p.rise[None] for step in (1, 2, 4, 8, 16)]
+    return jnp.concatenate([*lower, p.quantile, *upper])
+
+
 class _Host:
     """The same in float64, with the methods of a frozen scipy distribution."""
 
@@ -202,5 +210,6 @@ INTERPOLATED = Family(
     entropy=functools.partial(_entropy, jnp),
     moments=functools.partial(_moments, jnp),
     host=_Host,
+    cuts=_cuts,
 )
 register("QuantileInterpolation", INTERPOLATED)

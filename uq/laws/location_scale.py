@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn import softplus
-from jax.scipy.special import erf, exp1, log_ndtr, ndtr, ndtri
+from jax.scipy.special import erf, log_ndtr, ndtr, ndtri
 
 from .._typing import Array
 from . import _incomplete, _quantile
@@ -91,6 +91,12 @@ def located(
 # Normal
 
 
+def log_normal_cdf(z: Array) -> Array:
+    """log Φ(z); jax's own loses digits from z of about 3, where Φ is nearly 1."""
+    high = z > 1
+    return jnp.where(high, jnp.log1p(-ndtr(-jnp.where(high, z, 1))), log_ndtr(jnp.where(high, 1, z)))
+
+
 def absolute_normal(gap: Array, scale: Array) -> Array:
     """E|X| for X ~ N(gap, scale²)."""
     z = gap / scale
@@ -136,8 +142,8 @@ NORMAL = located(
     log_prob=lambda z: -0.5 * jnp.square(z) - 0.5 * _LOG_2PI,
     cdf=ndtr,
     sf=lambda z: ndtr(-z),
-    log_cdf=log_ndtr,
-    log_sf=lambda z: log_ndtr(-z),
+    log_cdf=log_normal_cdf,
+    log_sf=lambda z: log_normal_cdf(-z),
     quantile=lambda tail, upper: sided(upper, tail) * ndtri(tail),
     crps=lambda z: z * erf(z / math.sqrt(2)) + 2 * jnp.exp(-0.5 * jnp.square(z)) / _SQRT_2PI - 1 / math.sqrt(math.pi),
     entropy=lambda: 0.5 * (_LOG_2PI + 1),
@@ -187,7 +193,9 @@ _FIVE += [[float(0.5 * x) for x in np.polynomial.legendre.leggauss(5)[1]]]
 def _laplace_host(loc: Any, scale: Any) -> Any:
     from scipy import stats
 
-    return stats.laplace(loc, scale)
+    from ._host_objects import sound
+
+    return sound(stats.laplace(loc, scale))
 
 
 LAPLACE = located(
@@ -241,12 +249,30 @@ def _gumbel_quantile(tail: Array, upper: Any) -> Array:
     return -jnp.log(rate)
 
 
+def _entire_exponential_integral(rate: Array, z: Array) -> Array:
+    """E₁(x) + γ + log x at x = e^(−z), an entire function of x.
+
+    A fixed number of terms of the series up to x = 2 and of the continued fraction beyond: jax's exp1 does not return
+    for some arguments in float32.
+
+    References:
+      abramowitz1964, eq. 5.1.11 and 5.1.22. Checked against scipy.special.exp1.
+    """
+    low = rate <= 2
+    x = jnp.where(low, rate, 0)
+    series = jnp.zeros_like(x)
+    for k in range(25, 0, -1):
+        series = x * ((1 / k if k % 2 else -1 / k) / math.factorial(k) + series)
+    x = jnp.where(low, 2, rate)
+    fraction = x + 81
+    for k in range(40, 0, -1):
+        fraction = x + (2 * k - 1) - k * k / fraction
+    return jnp.where(low, series, jnp.exp(-x) / fraction + _EULER - z)
+
+
 @jax.custom_jvp
 def _gumbel_crps(z: Array) -> Array:
-    far = z > 18  # where E₁(e^(−z)) = z − γ + e^(−z), also where that argument would be 0
-    # E₁(80) is 0 in comparison; jax's exp1 takes as many steps as its largest argument
-    near = 2 * exp1(jnp.minimum(_gumbel_rate(jnp.where(far, 0, z)), 80)) - z + _EULER
-    return jnp.where(far, z - _EULER + 2 * _gumbel_rate(z), near) - math.log(2)
+    return z - _EULER - math.log(2) + 2 * _entire_exponential_integral(_gumbel_rate(z), z)
 
 
 @_gumbel_crps.defjvp
@@ -339,11 +365,11 @@ def _t_slope(z: Array, df: Array, log_tail: Array) -> Array:
     With t = √df tan θ the density is cos(θ)^(df − 1), log-concave for df > 1. Smaller df are integrated in
     cos θ = cos θ₀ x^(3 / df), where the density is constant.
     """
-    nodes, mass = np.polynomial.legendre.leggauss(40)
+    nodes, weights = np.polynomial.legendre.leggauss(40)
     z, df, log_tail = jnp.broadcast_arrays(z, df, log_tail)
     shape = (-1,) + (1,) * z.ndim
     share = jnp.asarray(0.5 * nodes + 0.5, z.dtype).reshape(shape)
-    mass = jnp.asarray(0.5 * mass, z.dtype).reshape(shape)
+    mass = jnp.asarray(0.5 * weights, z.dtype).reshape(shape)
     start = jnp.arctan2(z, jnp.sqrt(df))
     co_start = jnp.arctan2(jnp.sqrt(df), z)  # π/2 − start
     # Large df: straight in θ, to where the density has fallen by e^−25.

@@ -30,10 +30,10 @@ class Components(NamedTuple):
 def components(d: Any, weight: ArrayLike) -> Components:
     """The components of batch shape `(M, …)`, and their weights `(M,)` or `(M, …)`."""
     family, parameters = family_of(d)
-    weight, *parameters = floats(weight, *parameters)
+    share, *leaves = floats(weight, *parameters)
     shape = tuple(d.batch_shape) + tuple(d.event_shape)
-    widened = tuple(jnp.broadcast_to(leaf, shape) for leaf in parameters)
-    return Components(family, widened, _ranked(weight, len(shape)))
+    widened = tuple(jnp.broadcast_to(leaf, shape) for leaf in leaves)
+    return Components(family, widened, _ranked(share, len(shape)))
 
 
 def split(d: Any) -> Components:
@@ -42,8 +42,8 @@ def split(d: Any) -> Components:
     family, parameters = family_of(inner)
     axis = len(inner.batch_shape) - 1
     shape = tuple(inner.batch_shape) + tuple(inner.event_shape)
-    weight, *parameters = floats(d.mixing_distribution.probs, *parameters)
-    moved = tuple(jnp.moveaxis(jnp.broadcast_to(leaf, shape), axis, 0) for leaf in parameters)
+    weight, *leaves = floats(d.mixing_distribution.probs, *parameters)
+    moved = tuple(jnp.moveaxis(jnp.broadcast_to(leaf, shape), axis, 0) for leaf in leaves)
     weight = jnp.moveaxis(jnp.broadcast_to(weight, inner.batch_shape), -1, 0)
     return Components(family, moved, _ranked(weight, len(shape)))
 
@@ -64,6 +64,15 @@ def flatten(d: Any, weight: Array) -> Components:
 def _ranked(weight: Array, rank: int) -> Array:
     """Weights with trailing axes, so that they broadcast against `rank` axes."""
     return weight.reshape(weight.shape + (1,) * (rank - weight.ndim))
+
+
+def aligned(mixed: Components, *values: Array) -> tuple[Array, ...]:
+    """Weight and parameters, with axes after the components' for what `values` have more than one component."""
+    extra = max(value.ndim for value in values) - mixed.weight.ndim + 1
+    leaves = (mixed.weight, *mixed.parameters)
+    if extra <= 0:
+        return leaves
+    return tuple(leaf.reshape(leaf.shape[0], *(1,) * extra, *leaf.shape[1:]) for leaf in leaves)
 
 
 # Functions of what components say
@@ -94,13 +103,14 @@ def mixture_log_prob(log_probs: Array, weight: Array) -> Array:
     top = jnp.where(jnp.isfinite(top), top, 0)
     total = jnp.where(weight > 0, weight * jnp.exp(jnp.where(weight > 0, log_probs, 0) - top), 0).sum(0)
     positive = total > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, total, 1)) + top, jnp.where(jnp.isnan(total), total, -jnp.inf))
+    value = jnp.log(jnp.where(positive, total, 1)) + top
+    return jnp.where(positive, value, jnp.where(jnp.isnan(total), total, -jnp.inf))
 
 
 def at(name: str, mixed: Components, y: ArrayLike) -> Array:
     """`log_prob`, `cdf`, `sf`, `log_cdf` or `log_sf` of a mixture."""
-    y, weight, *parameters = floats(y, mixed.weight, *mixed.parameters)
-    return compiled(_at(mixed.family, name), y, weight, *parameters)
+    y, *leaves = floats(y, *aligned(mixed, jnp.asarray(y)))
+    return compiled(_at(mixed.family, name), y, *leaves)
 
 
 @functools.cache
@@ -124,7 +134,8 @@ def just_below(family: Family, y: Array) -> Array:
     """Where P(Y ≤ ·) is P(Y < y): the next smaller outcome, where single ones have probability."""
     if family.discrete:
         return jnp.ceil(y) - 1
-    return y if family.atoms is None else jnp.nextafter(y, jnp.full_like(y, -jnp.inf))
+    kind = jnp.finfo(y.dtype)  # not `nextafter`: what lies next to 0 is flushed to 0
+    return y if family.atoms is None else y - jnp.maximum(kind.eps * jnp.abs(y), kind.tiny)
 
 
 # Quantiles
@@ -132,8 +143,9 @@ def just_below(family: Family, y: Array) -> Array:
 
 def solve(mixed: Components, tail: ArrayLike, upper: ArrayLike) -> Array:
     """The point with probability `tail` below it, or above it where `upper`."""
-    tail, weight, *parameters = floats(tail, mixed.weight, *mixed.parameters)
-    return compiled(_solve(mixed.family), tail, jnp.asarray(upper), weight, *parameters)
+    tail, upper = jnp.asarray(tail), jnp.asarray(upper)
+    tail, *leaves = floats(tail, *aligned(mixed, tail, upper))
+    return compiled(_solve(mixed.family), tail, upper, *leaves)
 
 
 @functools.cache
@@ -219,8 +231,8 @@ def _on_lattice(
 
 def score(mixed: Components, y: ArrayLike) -> Array:
     """CRPS of a mixture."""
-    y, weight, *parameters = floats(y, mixed.weight, *mixed.parameters)
-    return compiled(_score(mixed.family), y, weight, *parameters)
+    y, *leaves = floats(y, *aligned(mixed, jnp.asarray(y)))
+    return compiled(_score(mixed.family), y, *leaves)
 
 
 @functools.cache
@@ -309,7 +321,7 @@ def mixture_cdf(d: Any, weight: ArrayLike, y: ArrayLike) -> Array:
     Args:
       d: a numpyro distribution of batch shape `(M, …)`.
       weight: `(M,)` or `(M, …)`.
-      y: `()`, or broadcasting against one component.
+      y: broadcasts against one component `(…)`; more axes may lead.
     """
     return at("cdf", components(d, weight), y)
 
@@ -330,7 +342,7 @@ def mixture_log_sf(d: Any, weight: ArrayLike, y: ArrayLike) -> Array:
 
 
 def mixture_icdf(d: Any, weight: ArrayLike, q: ArrayLike) -> Array:
-    """The mixture's quantile of level `q`, `()` or broadcasting against one component."""
+    """The mixture's quantile of level `q`, which broadcasts against one component; more axes may lead."""
     from ._functions import tails_of
 
     return solve(components(d, weight), *tails_of(q))

@@ -19,7 +19,7 @@ from .._typing import Array
 from . import special
 from ._family import Family, register
 from ._stirling import digamma_less_log, log1mexp, stirling
-from .location_scale import ABOUT_ONE, half_step, interpolated_about_one, sided
+from .location_scale import ABOUT_ONE, half_step, interpolated_about_one, log_normal_cdf, sided
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _EULER = float(np.euler_gamma)
@@ -41,7 +41,24 @@ def _positive(**functions: Callable[..., Any]) -> Family:
     outside = {"log_prob": -jnp.inf, "cdf": 0.0, "sf": 1.0, "log_cdf": -jnp.inf, "log_sf": 0.0}
     kept = {name: value for name, value in functions.items() if name not in outside}
     made = {name: guarded(name, value) for name, value in outside.items()}
+    kept["crps"] = _with_slope(kept["crps"], made["cdf"], made["sf"])
     return Family(**made, **kept, support=lambda *parameters: (0.0, jnp.inf))  # type: ignore[arg-type]
+
+
+def _with_slope(crps: Any, cdf: Any, sf: Any) -> Callable[..., Array]:
+    """A CRPS with the derivative 2 F − 1 by its outcome, which holds also where the density is infinite."""
+
+    @jax.custom_jvp
+    def score(y: Array, *parameters: Array) -> Array:
+        return crps(y, *parameters)
+
+    @score.defjvp
+    def _score_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        y, *parameters = primals
+        value, moved = jax.jvp(lambda *parameters: crps(y, *parameters), tuple(parameters), tuple(tangents[1:]))
+        return value, (cdf(y, *parameters) - sf(y, *parameters)) * tangents[0] + moved
+
+    return score
 
 
 def _floored(y: Array) -> tuple[Array, Array]:
@@ -99,8 +116,8 @@ LOG_NORMAL = _positive(
     ),
     cdf=lambda y, loc, scale: ndtr(_log_normal_z(y, loc, scale)),
     sf=lambda y, loc, scale: ndtr(-_log_normal_z(y, loc, scale)),
-    log_cdf=lambda y, loc, scale: log_ndtr(_log_normal_z(y, loc, scale)),
-    log_sf=lambda y, loc, scale: log_ndtr(-_log_normal_z(y, loc, scale)),
+    log_cdf=lambda y, loc, scale: log_normal_cdf(_log_normal_z(y, loc, scale)),
+    log_sf=lambda y, loc, scale: log_normal_cdf(-_log_normal_z(y, loc, scale)),
     icdf=lambda tail, upper, loc, scale: jnp.exp(loc + sided(upper, tail) * scale * ndtri(tail)),
     crps=_log_normal_crps,
     cross=_log_normal_cross,

@@ -216,7 +216,7 @@ class _Scipy:
         return np.asarray(y, np.float64)
 
     def log_prob(self, y: Any) -> Any:
-        value = np.asarray(self.frozen.logpmf(y) if self.discrete else self.frozen.logpdf(y))
+        value = np.asarray(laws.host.log_prob(self.frozen, y))
         return value if len(self.shape) < 2 else value.sum(-1)
 
     def cdf(self, y: Any) -> Any:

@@ -43,7 +43,7 @@ def check_parameters(name: str, d: Any) -> None:
         value = vars(d).get(parameter)
         if value is None or not is_concrete(value) or not _inputs._is_arraylike(value):
             continue
-        if _is_dependent(constraint) or getattr(constraint, "event_dim", 0):
+        if _is_dependent(constraint) or constraint.event_dim:
             continue
         values = np.asarray(value)
         fine = np.asarray(constraint(values))

@@ -84,7 +84,13 @@ def _range(name: str, lower: Any, upper: Any, y: Any) -> tuple[Any, Any]:
             raise InputError(f"`{name}` expected `{what}` to be a number or of shape {y.shape}, but it is {end.shape}.")
     if is_concrete(ends) and not (np.asarray(ends[0]) < np.asarray(ends[1])).all():
         raise InputError(f"`{name}` expected `lower` below `upper`, but they are {lower} and {upper}.")
-    return ends[0], ends[1]
+    # A plain number takes the dtype of the outcomes, as it would in any arithmetic with them.
+    kind = y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else None
+    low, high = (
+        np.asarray(end, kind) if isinstance(given, int | float) else end
+        for end, given in zip(ends, (lower, upper), strict=True)
+    )
+    return low, high
 
 
 def _clip(xp: Any, draws: Any, y: Any, low: Any, high: Any) -> tuple[Any, Any]:

@@ -1,0 +1,101 @@
+"""The float64 route: what it takes, that it compiles nothing, and that it is quick."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+
+import uq
+from uq import laws
+from uq.laws import host
+
+from .oracle import FrozenMixture
+
+RNG = np.random.default_rng(0)
+LOC, SCALE, Y = RNG.normal(300, 50, 10_000), np.exp(RNG.normal(size=10_000)), RNG.normal(300, 60, 10_000)
+
+
+def test_ten_thousand_rows_compile_nothing_and_are_quick(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(laws._functions, "compiled", refuse)
+    d = dist.Normal(LOC, SCALE)
+    start = time.perf_counter()
+    score = host.crps(d, Y)
+    spent = time.perf_counter() - start
+    assert score.dtype == np.float64 and score.shape == Y.shape
+    assert spent < 0.3  # milliseconds on an idle machine
+    for frozen in (stats.norm(LOC, SCALE), stats.laplace(LOC, SCALE), stats.t(4.0, LOC, SCALE)):
+        assert host.crps(frozen, Y).shape == Y.shape
+    np.testing.assert_allclose(score, host.crps(stats.norm(LOC, SCALE), Y), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        stats.genextreme(0.2, 3.0, 2.0),
+        stats.uniform(-1.0, 4.0),
+        stats.beta(0.7, 3.0, -1.0, 2.0),
+        stats.invgauss(0.7, 1.0, 2.0),
+        stats.skewnorm(4.0, -3.0, 2.0),
+        stats.invgamma(1.0, scale=2.0),
+        stats.truncnorm(8.0, 10.0),
+        stats.gamma(2.0, -30.0, 4.0),
+    ],
+    ids=lambda law: law.dist.name,
+)
+def test_frozen_continuous_distributions(law):
+    for y in (law.ppf(0.02), law.ppf(0.6), law.isf(1e-3), law.ppf(0.01) - 3.0):
+        exact = FrozenMixture([law], [1.0])
+        # Past the oracle's last cut a tail like 1/x still counts.
+        want = exact.crps(float(y)) + (2.0 * 1e-12 if law.dist.name == "invgamma" else 0.0)
+        np.testing.assert_allclose(host.crps(law, y), want, rtol=2e-5)
+    assert host.cdf(law, 1.0) == law.cdf(1.0) and host.sf(law, 1.0) == law.sf(1.0)
+    assert host.icdf(law, 0.3) == law.ppf(0.3)
+    assert host.moments(law) == (law.mean(), law.var())
+
+
+@pytest.mark.parametrize(
+    "law", [stats.poisson(3.5), stats.poisson(4000.0), stats.nbinom(4, 0.3), stats.binom(17, 0.8), stats.geom(0.2)],
+    ids=lambda law: f"{law.dist.name}{law.args[0]}",
+)  # fmt: skip
+def test_frozen_counts(law):
+    k = np.arange(0, 10_000)
+    for y in (0, law.ppf(0.3), law.isf(1e-6)):
+        want = ((law.cdf(k) - (k >= y)) ** 2).sum()
+        np.testing.assert_allclose(host.crps(law, y), want, rtol=1e-8)
+    assert host.log_prob(law, 3) == law.logpmf(3)
+    assert host.icdf(law, 0.9) == law.ppf(0.9)
+
+
+def test_counts_over_a_wide_range_are_interpolated():
+    law = stats.nbinom(1.5, 1e-6)
+    k = np.arange(0, 60_000_000, 50.0)
+    want = np.trapezoid((law.cdf(k) - (k >= 1_000_000)) ** 2, k)
+    np.testing.assert_allclose(host.crps(law, 1_000_000.0), want, rtol=1e-4)
+
+
+def test_both_routes_agree_under_jit_and_keep_dtypes():
+    d = dist.StudentT(np.float32(3.0), np.float32(1.0), np.float32(2.0))
+    y = np.float32([-4.0, 1.0, 30.0])
+    compiled = jax.jit(lambda y: laws.crps(d, y))(jnp.asarray(y))
+    assert compiled.dtype == jnp.float32
+    np.testing.assert_allclose(compiled, laws.crps(d, y), rtol=1e-6)
+    np.testing.assert_allclose(compiled, host.crps(d, y), rtol=1e-5)
+    with pytest.raises(uq.InputError, match="cannot run under jit"):
+        jax.jit(lambda m: host.crps(dist.Normal(m, 1.0), 0.0))(jnp.float32(1.0))
+
+
+def test_levels_with_axes_of_their_own():
+    d = dist.Laplace(np.array([[0.0, 1.0], [3.0, 4.0]]), np.array([[1.0, 2.0], [1.0, 0.5]]))
+    weight, levels = np.array([0.25, 0.75]), np.array([[0.1], [0.5], [0.9]])
+    got = host.mixture_icdf(d, weight, levels)
+    assert got.shape == (3, 2)
+    for k, level in enumerate(levels[:, 0]):
+        np.testing.assert_allclose(got[k], host.mixture_icdf(d, weight, level), rtol=1e-12)
+    np.testing.assert_allclose(laws.mixture_icdf(d, weight, levels), got, rtol=1e-5, atol=1e-6)
