@@ -126,7 +126,12 @@ def test_ensemble_of_regressions(score, weight):
         ensemble = (y - w @ means) ** 2
         np.testing.assert_allclose(float(parts.diversity), (w @ (means - w @ means) ** 2).mean(), rtol=1e-3)
     else:
-        each = np.array([[Mixture([m], [s], [1.0]).crps(t) for m, s, t in zip(*row, y, strict=True)] for row in zip(means, scales, strict=True)])
+        each = np.array(
+            [
+                [Mixture([m], [s], [1.0]).crps(t) for m, s, t in zip(*row, y, strict=True)]
+                for row in zip(means, scales, strict=True)
+            ]
+        )
         ensemble = np.array([Mixture(means[:, n], scales[:, n], w).crps(y[n]) for n in range(SIZE)])
     np.testing.assert_allclose(float(parts.ensemble), ensemble.mean(), rtol=2e-5)
     np.testing.assert_allclose(float(parts.members), (w @ each).mean(), rtol=2e-5)

@@ -102,11 +102,6 @@ def _expanded(parameters: tuple[Any, ...], d: Any) -> tuple[Any, ...]:
     return tuple(widen(leaf) for leaf in parameters)
 
 
-def shape_of(d: Any) -> tuple[int, ...]:
-    """Shape of one draw."""
-    return tuple(d.batch_shape) + tuple(d.event_shape)
-
-
 def floats(*values: ArrayLike) -> tuple[Array, ...]:
     """Arrays of one floating dtype: the widest of those given, integers not counting."""
     arrays = [value if isinstance(value, jax.Array) else jnp.asarray(value) for value in values]
