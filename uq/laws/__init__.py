@@ -8,10 +8,12 @@ a distribution of batch shape `(M, …)` with weights `(M,)` or `(M, …)`; a co
 
 from . import censored as _censored
 from . import counts as _counts
+from . import gamma as _gamma
 from . import host as host
 from . import interpolated as _interpolated
 from . import location_scale as _location_scale
 from . import positive as _positive
+from . import student as _student
 from . import transformed as _transformed
 from . import truncated as _truncated
 from . import unit as _unit
@@ -26,6 +28,9 @@ from ._functions import log_sf as log_sf
 from ._functions import moments as moments
 from ._functions import sf as sf
 from ._functions import tail as tail
+from ._weighted import mixture_log_prob as mixture_log_prob
+from ._weighted import mixture_mean as mixture_mean
+from ._weighted import mixture_variance as mixture_variance
 from .classes import class_entropy as class_entropy
 from .classes import class_probs as class_probs
 from .mixture import mixture_cdf as mixture_cdf
@@ -33,9 +38,6 @@ from .mixture import mixture_crps as mixture_crps
 from .mixture import mixture_entropy as mixture_entropy
 from .mixture import mixture_icdf as mixture_icdf
 from .mixture import mixture_log_cdf as mixture_log_cdf
-from .mixture import mixture_log_prob as mixture_log_prob
 from .mixture import mixture_log_sf as mixture_log_sf
-from .mixture import mixture_mean as mixture_mean
 from .mixture import mixture_sf as mixture_sf
 from .mixture import mixture_tail as mixture_tail
-from .mixture import mixture_variance as mixture_variance

@@ -17,6 +17,8 @@ from .._typing import Array, ArrayLike
 from . import _numeric
 from ._family import Family, compiled, family_of, floats
 from ._quadrature import continuous_pieces, lattice
+from ._search import on_lattice, on_line
+from ._weighted import mixture_log_prob, mixture_mean, mixture_variance, ranked
 
 
 class Components(NamedTuple):
@@ -33,7 +35,7 @@ def components(d: Any, weight: ArrayLike) -> Components:
     share, *leaves = floats(weight, *parameters)
     shape = tuple(d.batch_shape) + tuple(d.event_shape)
     widened = tuple(jnp.broadcast_to(leaf, shape) for leaf in leaves)
-    return Components(family, widened, _ranked(share, len(shape)))
+    return Components(family, widened, ranked(share, len(shape)))
 
 
 def split(d: Any) -> Components:
@@ -45,13 +47,13 @@ def split(d: Any) -> Components:
     weight, *leaves = floats(d.mixing_distribution.probs, *parameters)
     moved = tuple(jnp.moveaxis(jnp.broadcast_to(leaf, shape), axis, 0) for leaf in leaves)
     weight = jnp.moveaxis(jnp.broadcast_to(weight, inner.batch_shape), -1, 0)
-    return Components(family, moved, _ranked(weight, len(shape)))
+    return Components(family, moved, ranked(weight, len(shape)))
 
 
 def flatten(d: Any, weight: Array) -> Components:
     """Members `(M, …)` that are mixtures of K components each, as one mixture of M · K components."""
     family, parameters, inner = split(d)  # (K, M, …)
-    whole = _ranked(weight.astype(inner.dtype), inner.ndim - 1) * jnp.broadcast_to(inner, inner.shape)
+    whole = ranked(weight.astype(inner.dtype), inner.ndim - 1) * jnp.broadcast_to(inner, inner.shape)
     rest = parameters[0].shape[2:]
     size = parameters[0].shape[0] * parameters[0].shape[1]
     return Components(
@@ -59,11 +61,6 @@ def flatten(d: Any, weight: Array) -> Components:
         tuple(leaf.reshape(size, *rest) for leaf in parameters),
         whole.reshape(size, *whole.shape[2:]),
     )
-
-
-def _ranked(weight: Array, rank: int) -> Array:
-    """Weights with trailing axes, so that they broadcast against `rank` axes."""
-    return weight.reshape(weight.shape + (1,) * (rank - weight.ndim))
 
 
 def aligned(mixed: Components, *values: Array) -> tuple[Array, ...]:
@@ -75,36 +72,7 @@ def aligned(mixed: Components, *values: Array) -> tuple[Array, ...]:
     return tuple(leaf.reshape(leaf.shape[0], *(1,) * extra, *leaf.shape[1:]) for leaf in leaves)
 
 
-# Functions of what components say
-
-
-def mixture_mean(values: Array, weight: Array) -> Array:
-    """Weighted mean over the component axis; values of components of weight 0 may be anything.
-
-    Args:
-      values: `(M, …)`.
-      weight: `(M,)` or `(M, …)`, summing to 1 over the first axis.
-    Returns:
-      `(…)`.
-    """
-    weight = _ranked(weight.astype(values.dtype), values.ndim)
-    return jnp.where(weight > 0, weight * values, 0).sum(0)
-
-
-def mixture_variance(means: Array, weight: Array) -> Array:
-    """Variance of component means about their mixture mean, two-pass; arguments as `mixture_mean`."""
-    return mixture_mean(jnp.square(means - mixture_mean(means, weight)), weight)
-
-
-def mixture_log_prob(log_probs: Array, weight: Array) -> Array:
-    """log Σ w exp(log p): component log-densities `(M, …)` to the mixture's `(…)`, without underflow."""
-    weight = _ranked(weight.astype(log_probs.dtype), log_probs.ndim)
-    top = jax.lax.stop_gradient(jnp.where(weight > 0, log_probs, -jnp.inf).max(0))
-    top = jnp.where(jnp.isfinite(top), top, 0)
-    total = jnp.where(weight > 0, weight * jnp.exp(jnp.where(weight > 0, log_probs, 0) - top), 0).sum(0)
-    positive = total > 0
-    value = jnp.log(jnp.where(positive, total, 1)) + top
-    return jnp.where(positive, value, jnp.where(jnp.isnan(total), total, -jnp.inf))
+# Functions of one point
 
 
 def at(name: str, mixed: Components, y: ArrayLike) -> Array:
@@ -150,7 +118,7 @@ def solve(mixed: Components, tail: ArrayLike, upper: ArrayLike) -> Array:
 
 @functools.cache
 def _solve(family: Family) -> Callable[..., Array]:
-    search = _on_lattice if family.discrete else _on_line
+    search = on_lattice if family.discrete else on_line
 
     def function(tail: Array, upper: Array, weight: Array, *parameters: Array) -> Array:
         each = jax.lax.stop_gradient(family.icdf(tail, upper, *parameters))
@@ -160,70 +128,6 @@ def _solve(family: Family) -> Callable[..., Array]:
         return search(family, tail, upper, weight, parameters, low, high)
 
     return function
-
-
-def _beyond(family: Family, upper: Array, weight: Array, parameters: tuple[Array, ...], y: Array) -> Array:
-    """The mixture's probability on the tail's side of `y`."""
-    below, above = mixture_mean(family.cdf(y, *parameters), weight), mixture_mean(family.sf(y, *parameters), weight)
-    return jnp.where(upper, above, below)
-
-
-def _on_line(family: Family, tail: Array, upper: Array, weight: Array, parameters: Any, low: Any, high: Any) -> Array:
-    """Bisection over the ordered floating-point numbers between component quantiles; the implicit derivative."""
-    side = jnp.where(upper, -1, 1).astype(tail.dtype)
-
-    def excess(y: Array, tail: Array, weight: Array, *parameters: Array) -> Array:
-        return side * (_beyond(family, upper, weight, parameters, y) - tail)
-
-    still = jax.lax.stop_gradient((tail, weight, *parameters))
-
-    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = (low & high) + ((low ^ high) >> 1)
-        right = excess(_from_order(middle, tail.dtype), *still) < 0
-        return jnp.where(right, middle, low), jnp.where(right, high, middle)
-
-    shape = jnp.broadcast_shapes(low.shape, tail.shape)
-    ends = (jnp.broadcast_to(_to_order(low), shape), jnp.broadcast_to(_to_order(high), shape))
-    ends = jax.lax.fori_loop(0, 8 * tail.dtype.itemsize + 1, halve, ends)
-    # Neighbouring numbers remain; where the bracket was one point, or rounding decides, the upper end stands.
-    root = jax.lax.stop_gradient(_from_order(ends[1], tail.dtype))
-    density = jnp.exp(mixture_log_prob(family.log_prob(root, *still[2:]), still[1]))
-    smooth = density > 0
-    gap = excess(root, tail, weight, *parameters)
-    slope = (gap - jax.lax.stop_gradient(gap)) / jnp.where(smooth, density, 1)
-    return root - jnp.where(smooth, slope, 0)
-
-
-def _to_order(value: Array) -> Array:
-    """Integers in the order of floating-point numbers."""
-    kind = jnp.int64 if value.dtype.itemsize == 8 else jnp.int32
-    bits = jax.lax.bitcast_convert_type(value, kind)
-    return bits ^ ((bits >> (8 * value.dtype.itemsize - 1)) & jnp.iinfo(kind).max)
-
-
-def _from_order(order: Array, dtype: Any) -> Array:
-    bits = order ^ ((order >> (8 * order.dtype.itemsize - 1)) & jnp.iinfo(order.dtype).max)
-    return jax.lax.bitcast_convert_type(bits, dtype)
-
-
-def _on_lattice(
-    family: Family, tail: Array, upper: Array, weight: Array, parameters: Any, low: Any, high: Any
-) -> Array:
-    """The smallest whole number with P(Y ≤ k) ≥ level, by bisection; rounding does not move it past a tie."""
-    slack = 8 * jnp.finfo(tail.dtype).eps * tail
-    tail, weight, *parameters = jax.lax.stop_gradient((tail, weight, *parameters))
-
-    def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = jnp.floor(0.5 * (low + high))
-        beyond = _beyond(family, upper, weight, tuple(parameters), middle)
-        reached = jnp.where(upper, beyond <= tail + slack, beyond >= tail - slack)
-        return jnp.where(reached, low, jnp.minimum(middle + 1, high)), jnp.where(reached, middle, high)
-
-    shape = jnp.broadcast_shapes(low.shape, tail.shape)
-    bracket = (jnp.broadcast_to(low, shape), jnp.broadcast_to(high, shape))
-    return jax.lax.fori_loop(0, 64, halve, bracket)[1]
 
 
 # Scores and entropy

@@ -1,10 +1,10 @@
-"""Families of positive outcomes: LogNormal, Gamma, InverseGamma, Weibull, Exponential, HalfNormal.
+"""Families of positive outcomes: LogNormal, Weibull, Exponential, HalfNormal; Gamma and its inverse in `gamma.py`.
 
 Their CRPS is E|Y − y| − ½ E|Y − Y′|, with E|Y − y| = (y − mean)(2 F − 1) + 2 ∫ (mean share minus share) in a form
 that does not cancel where the distribution is narrow. Outcomes at or below 0 are scored as any others.
 
 References:
-  Closed forms: jordan2019, appendix A, rearranged; inverse gamma and Weibull from the mean of the larger of two.
+  Closed forms: jordan2019, appendix A, rearranged; Weibull from the mean of the smaller of two.
   Checked against scipy.stats and numerical integration of the definition.
 """
 
@@ -22,14 +22,14 @@ from jax.scipy.special import erf, erfc, erfinv, gammaln, log_ndtr, ndtr, ndtri
 from .._typing import Array
 from . import special
 from ._family import Family, register
-from ._stirling import digamma_less_log, log1mexp, stirling
-from .location_scale import ABOUT_ONE, half_step, interpolated_about_one, log_normal_cdf, sided
+from ._stirling import log1mexp
+from .location_scale import log_normal_cdf, sided
 
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 _EULER = float(np.euler_gamma)
 
 
-def _positive(**functions: Callable[..., Any]) -> Family:
+def positive(**functions: Callable[..., Any]) -> Family:
     """A family whose functions need a `y` above 0: outside, what every such family says."""
 
     def guarded(name: str, outside: float) -> Callable[..., Array]:
@@ -65,7 +65,7 @@ def _with_slope(crps: Any, cdf: Any, sf: Any) -> Callable[..., Array]:
     return score
 
 
-def _floored(y: Array) -> tuple[Array, Array]:
+def floored(y: Array) -> tuple[Array, Array]:
     """Whether `y` is above 0, and `y` or 1."""
     inside = y > 0
     return inside, jnp.where(inside, y, 1)
@@ -80,7 +80,7 @@ def _log_normal_z(y: Array, loc: Array, scale: Array) -> Array:
 
 def _log_normal_crps(y: Array, loc: Array, scale: Array) -> Array:
     """(y − m)(2 Φ(z) − 1) + 2 m (Φ(z) − Φ(z − σ)) − m (2 Φ(σ/√2) − 1)."""
-    inside, safe = _floored(y)
+    inside, safe = floored(y)
     z = jnp.where(inside, _log_normal_z(safe, loc, scale), -40)
     mean = jnp.exp(loc + 0.5 * jnp.square(scale))
     near = scale < 1
@@ -113,10 +113,10 @@ def _log_normal_host(loc: Any, scale: Any) -> Any:
     return stats.lognorm(s=scale, scale=np.exp(loc))
 
 
-LOG_NORMAL = _positive(
+LOG_NORMAL = positive(
     parameters=lambda d: (d.loc, d.scale),
     log_prob=lambda y, loc, scale: (
-        -0.5 * jnp.square(_log_normal_z(y, loc, scale)) - jnp.log(scale) - jnp.log(y) - _HALF_LOG_2PI
+        -0.5 * jnp.square(_log_normal_z(y, loc, scale)) - jnp.log(scale) - jnp.log(y) - HALF_LOG_2PI
     ),
     cdf=lambda y, loc, scale: ndtr(_log_normal_z(y, loc, scale)),
     sf=lambda y, loc, scale: ndtr(-_log_normal_z(y, loc, scale)),
@@ -125,116 +125,9 @@ LOG_NORMAL = _positive(
     icdf=lambda tail, upper, loc, scale: jnp.exp(loc + sided(upper, tail) * scale * ndtri(tail)),
     crps=_log_normal_crps,
     cross=_log_normal_cross,
-    entropy=lambda loc, scale: loc + jnp.log(scale) + _HALF_LOG_2PI + 0.5,
+    entropy=lambda loc, scale: loc + jnp.log(scale) + HALF_LOG_2PI + 0.5,
     moments=_log_normal_moments,
     host=_log_normal_host,
-)
-
-
-# Gamma
-
-
-def _gamma_crps(y: Array, shape: Array, rate: Array) -> Array:
-    """(y − m)(2 F − 1) + 2 y f(y) / rate − m Γ(a + ½) / (√π Γ(a + 1))."""
-    inside, safe = _floored(y)
-    mean = shape / rate
-    x = rate * safe
-    lower, upper = jnp.exp(special.log_gammainc(shape, x)), jnp.exp(special.log_gammaincc(shape, x))
-    kernel = jnp.exp(special.log_gamma_density(shape, x)) / rate
-    sign = jnp.where(inside, lower - upper, -1)
-    half_gap = jnp.exp(half_step(shape) - 0.5 * jnp.log(shape)) / math.sqrt(math.pi)
-    return (y - mean) * sign + 2 * jnp.where(inside, kernel, 0) - mean * half_gap
-
-
-def _gamma_entropy(shape: Array, rate: Array) -> Array:
-    rest = stirling(shape) + (1 - shape) * digamma_less_log(shape)
-    return _HALF_LOG_2PI + 0.5 * jnp.log(shape) + rest - jnp.log(rate)
-
-
-def _gamma_host(shape: Any, rate: Any) -> Any:
-    from scipy import stats
-
-    return stats.gamma(shape, scale=1 / rate)
-
-
-GAMMA = _positive(
-    parameters=lambda d: (d.concentration, d.rate),
-    log_prob=lambda y, shape, rate: special.log_gamma_density(shape, rate * y) - jnp.log(y),
-    cdf=lambda y, shape, rate: jnp.exp(special.log_gammainc(shape, rate * y)),
-    sf=lambda y, shape, rate: jnp.exp(special.log_gammaincc(shape, rate * y)),
-    log_cdf=lambda y, shape, rate: special.log_gammainc(shape, rate * y),
-    log_sf=lambda y, shape, rate: special.log_gammaincc(shape, rate * y),
-    icdf=lambda tail, upper, shape, rate: special.gammainc_inverse(shape, tail, upper) / rate,
-    crps=_gamma_crps,
-    entropy=_gamma_entropy,
-    moments=lambda shape, rate: (shape / rate, shape / rate / rate),
-    host=_gamma_host,
-)
-
-
-# InverseGamma: y = rate / G
-
-
-def _inverse_gamma_crps(y: Array, shape: Array, rate: Array) -> Array:
-    """As Gamma's: (y − m)(2 F − 1) + 2 m x^(a−1) e^(−x) / Γ(a) − m Γ(a − ½) / (√π Γ(a)), x = rate / y.
-
-    The mean is infinite for a ≤ 1, though not the score for a > ½, which continues analytically; about a = 1 it is
-    interpolated.
-    """
-    y, shape, rate = jnp.broadcast_arrays(y, shape, rate)
-    near = jnp.abs(shape - 1) < 0.05
-    safe = jnp.where(near | (shape <= 0.5), 2, shape).astype(shape.dtype)
-    value = _inverse_gamma_closed(y, safe, rate)
-    about = jax.lax.cond(jnp.any(near), _inverse_gamma_about_one, lambda y, a, b: 0 * y * a * b, y, shape, rate)
-    value = jnp.where(near, about, value)
-    return jnp.where(shape > 0.5, value, jnp.where(jnp.isnan(shape), jnp.nan, jnp.inf))
-
-
-def _inverse_gamma_about_one(y: Array, shape: Array, rate: Array) -> Array:
-    fixed = jnp.asarray(ABOUT_ONE, y.dtype).reshape((-1,) + (1,) * y.ndim)
-    return interpolated_about_one(_inverse_gamma_closed(y, fixed, rate), shape)
-
-
-def _inverse_gamma_closed(y: Array, shape: Array, rate: Array) -> Array:
-    inside, safe = _floored(y)
-    mean = rate / (shape - 1)
-    x = rate / safe
-    upper, lower = jnp.exp(special.log_gammainc(shape, x)), jnp.exp(special.log_gammaincc(shape, x))
-    kernel = jnp.exp(special.log_gamma_density(shape, x)) * safe / (shape - 1)
-    sign = jnp.where(inside, lower - upper, -1)
-    half_gap = jnp.exp(half_step(shape - 0.5) + 0.5 * jnp.log(shape - 0.5))  # Γ(a) / Γ(a − ½)
-    return (y - mean) * sign + 2 * jnp.where(inside, kernel, 0) - mean / half_gap / math.sqrt(math.pi)
-
-
-def _inverse_gamma_entropy(shape: Array, rate: Array) -> Array:
-    rest = stirling(shape) - (1 + shape) * digamma_less_log(shape)
-    return jnp.log(rate) - 1.5 * jnp.log(shape) + _HALF_LOG_2PI + rest
-
-
-def _inverse_gamma_moments(shape: Array, rate: Array) -> tuple[Array, Array]:
-    over, twice = jnp.where(shape > 1, shape - 1, 1), jnp.where(shape > 2, shape - 2, 1)
-    mean = jnp.where(shape > 1, rate / over, jnp.inf)
-    return mean, jnp.where(shape > 2, jnp.square(rate / over) / twice, jnp.inf)
-
-
-def _inverse_gamma_host(shape: Any, rate: Any) -> Any:
-    from scipy import stats
-
-    return stats.invgamma(shape, scale=rate)
-
-
-INVERSE_GAMMA = _positive(
-    parameters=lambda d: (d.concentration, d.rate),
-    log_prob=lambda y, shape, rate: special.log_gamma_density(shape, rate / y) - jnp.log(y),
-    cdf=lambda y, shape, rate: jnp.exp(special.log_gammaincc(shape, rate / y)),
-    sf=lambda y, shape, rate: jnp.exp(special.log_gammainc(shape, rate / y)),
-    log_cdf=lambda y, shape, rate: special.log_gammaincc(shape, rate / y),
-    log_sf=lambda y, shape, rate: special.log_gammainc(shape, rate / y),
-    icdf=lambda tail, upper, shape, rate: rate / special.gammainc_inverse(shape, tail, ~jnp.asarray(upper)),
-    crps=_inverse_gamma_crps,
-    entropy=_inverse_gamma_entropy,
-    moments=_inverse_gamma_moments,
-    host=_inverse_gamma_host,
 )
 
 
@@ -267,7 +160,7 @@ def _weibull_log_prob(y: Array, scale: Array, shape: Array) -> Array:
 
 def _weibull_crps(y: Array, scale: Array, shape: Array) -> Array:
     """(y − m)(2 F − 1) + 2 m (F − P(1 + 1/k, x)) − m (1 − 2^(−1/k)), from the mean of the smaller of two."""
-    inside, safe = _floored(y)
+    inside, safe = floored(y)
     mean = scale * jnp.exp(gammaln(1 + 1 / shape))
     x = _weibull_x(safe, scale, shape)
     below = jnp.where(inside, _rise(x), 0)
@@ -297,7 +190,7 @@ def _weibull_host(scale: Any, shape: Any) -> Any:
     return stats.weibull_min(shape, scale=scale)
 
 
-WEIBULL = _positive(
+WEIBULL = positive(
     parameters=lambda d: (d.scale, d.concentration),
     log_prob=_weibull_log_prob,
     cdf=lambda y, scale, shape: _rise(_weibull_x(y, scale, shape)),
@@ -317,7 +210,7 @@ WEIBULL = _positive(
 
 def _exponential_crps(y: Array, rate: Array) -> Array:
     """y − 2 F / rate + 1 / (2 rate)."""
-    inside, safe = _floored(y)
+    inside, safe = floored(y)
     below = jnp.where(inside, _rise(rate * safe), 0)
     return jnp.where(inside, y, -y) + (0.5 - 2 * below) / rate
 
@@ -332,7 +225,7 @@ def _exponential_host(rate: Any) -> Any:
     return stats.expon(scale=1 / rate)
 
 
-EXPONENTIAL = _positive(
+EXPONENTIAL = positive(
     parameters=lambda d: (d.rate,),
     log_prob=lambda y, rate: jnp.log(rate) - rate * y,
     cdf=lambda y, rate: _rise(rate * y),
@@ -355,7 +248,7 @@ _ROOT = math.sqrt(2)
 
 def _half_normal_crps(y: Array, scale: Array) -> Array:
     """y (2 F − 1) + 2 m e^(−z²/2) − 2 σ / √π."""
-    inside, safe = _floored(y)
+    inside, safe = floored(y)
     z = jnp.where(inside, safe / scale, 0)
     sign = jnp.where(inside, erf(z / _ROOT) - erfc(z / _ROOT), -1)
     mean = math.sqrt(2 / math.pi) * scale
@@ -379,7 +272,7 @@ def _half_normal_host(scale: Any) -> Any:
     return stats.halfnorm(scale=scale)
 
 
-HALF_NORMAL = _positive(
+HALF_NORMAL = positive(
     parameters=lambda d: (d.scale,),
     log_prob=lambda y, scale: 0.5 * math.log(2 / math.pi) - jnp.log(scale) - 0.5 * jnp.square(y / scale),
     cdf=lambda y, scale: erf(y / scale / _ROOT),
@@ -394,8 +287,6 @@ HALF_NORMAL = _positive(
 )
 
 register("LogNormal", LOG_NORMAL)
-register("Gamma", GAMMA)
-register("InverseGamma", INVERSE_GAMMA)
 register("Weibull", WEIBULL)
 register("Exponential", EXPONENTIAL)
 register("HalfNormal", HALF_NORMAL)
