@@ -132,7 +132,8 @@ def test_draws_and_distributions():
     for row in frozen:
         assert other[row["metric"]] == pytest.approx(row["value"], rel=1e-9)
         if row["metric"] != "log_score":
-            assert draws[row["metric"]] == pytest.approx(row["value"], rel=0.02)
+            some = 0.05 if row["metric"] == "coverage" else 0.0  # a few of 80 rows lie between the two ends
+            assert draws[row["metric"]] == pytest.approx(row["value"], rel=0.02, abs=some)
 
 
 def test_masked_rows_are_left_out():

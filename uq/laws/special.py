@@ -21,7 +21,7 @@ def log_gamma_difference(a: ArrayLike, b: ArrayLike) -> Array:
     """log Γ(a + b) − log Γ(a) without cancellation, for a > 0 and a + b > 0.
 
     References:
-      dlmf, eq. 5.11.1, after the recurrence 5.5.1. Checked against scipy.special in float64.
+      olver2010, eq. 5.11.1, after the recurrence 5.5.1. Checked against scipy.special in float64.
 
     Example:
       >>> round(float(log_gamma_difference(1e7, 2.0)), 3)
@@ -34,7 +34,7 @@ def digamma_difference(a: ArrayLike, b: ArrayLike) -> Array:
     """ψ(a + b) − ψ(a) without cancellation, for a > 0 and a + b > 0.
 
     References:
-      dlmf, eq. 5.11.2, after the recurrence 5.5.2. Checked against scipy.special in float64.
+      olver2010, eq. 5.11.2, after the recurrence 5.5.2. Checked against scipy.special in float64.
     """
     return compiled(_stirling.digamma_difference, *floats(a, b))
 
@@ -43,7 +43,7 @@ def log_beta(a: ArrayLike, b: ArrayLike) -> Array:
     """log B(a, b) = log Γ(a) + log Γ(b) − log Γ(a + b), also where one parameter is far larger than the other.
 
     References:
-      dlmf, eq. 5.12.1. Checked against scipy.special in float64.
+      olver2010, eq. 5.12.1. Checked against scipy.special in float64.
     """
     a, b = floats(a, b)
     small, large = jnp.minimum(a, b), jnp.maximum(a, b)
@@ -54,7 +54,7 @@ def gammainc(a: ArrayLike, x: ArrayLike) -> Array:
     """Regularised lower incomplete gamma function P(a, x): P(G ≤ x) of a gamma variable of shape a and rate 1.
 
     References:
-      dlmf, eq. 8.2.4. Checked against scipy.special in float64, a from 1e-2 to 1e7.
+      olver2010, eq. 8.2.4. Checked against scipy.special in float64, a from 1e-2 to 1e7.
 
     Example:
       >>> round(float(gammainc(1.0, 1.0)), 5)
@@ -116,7 +116,7 @@ def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike, *, complement: Any = None,
       excess: a (1 − x) − b x, likewise: zero at the mean a / (a + b).
 
     References:
-      dlmf, eq. 8.17.2. Checked against scipy.special in float64, a and b from 1e-2 to 1e7.
+      olver2010, eq. 8.17.2. Checked against scipy.special in float64, a and b from 1e-2 to 1e7.
 
     Example:
       >>> round(float(betainc(2.0, 1.0, 0.5)), 5)
