@@ -281,6 +281,24 @@ def test_standard_error_far_from_zero():
     assert metric.level == 0.5
 
 
+def test_host_and_device_batches_keep_the_digits_of_the_host():
+    """A large batch goes to the device; what the host has summed so far is not rounded to single precision."""
+    rng = np.random.default_rng(0)
+    metric = streaming.Mean("squared_error")
+    small, large = 1e4 + rng.normal(size=100), np.float32(1e4 + rng.normal(size=250_000))
+    state = metric.update(metric.empty(), np.zeros(100), small)
+    state = metric.update(state, jnp.zeros(250_000), jnp.asarray(large))
+    state = metric.update(state, np.zeros(100), small)
+    squares = np.r_[small**2, np.square(large).astype(np.float64), small**2]
+    got = metric.compute(state)
+    assert float(got) == pytest.approx(squares.mean(), rel=1e-12)
+    assert float(got.stderr) == pytest.approx(squares.std(ddof=1) / math.sqrt(len(squares)), rel=1e-7)
+    assert int(got.count) == 250_200
+    halves = jax.jit(lambda y: metric.update(metric.empty(), jnp.zeros(250_000), y))(jnp.asarray(large))
+    merged = metric.merge(metric.merge(metric.update(metric.empty(), np.zeros(100), small), halves), halves)
+    assert int(metric.compute(merged).count) == 500_100
+
+
 def test_rows_are_exact_for_any_metric():
     probs, labels = classes()
     metric = streaming.rows(metrics.calibration_error, {"binning": "mass", "bins": 5})

@@ -11,6 +11,7 @@ matter in which order, or on which device, batches were added.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..._checks import is_concrete
 from .. import _route
 from . import _sums
 from ._context import Batch
@@ -28,24 +30,23 @@ State = Any
 
 
 @dataclass(frozen=True)
-class Streaming:
-    """A metric that accumulates. A value: equal settings are equal, and share compiled programs."""
+class Streaming(ABC):
+    """A metric that accumulates. A value: equal settings are equal, and share compiled programs.
 
+    States of concrete batches are kept on the host, sums in float64; inside `jax.jit` and the like, on the device.
+    """
+
+    @abstractmethod
     def empty(self) -> State:
         """The state before any batch: the identity of `merge`."""
-        raise NotImplementedError
 
-    def _quantities(self, batch: Batch) -> Any:
-        """Arrays `(N, …)` that `_accumulate` needs."""
-        raise NotImplementedError
-
-    def _accumulate(self, xp: Any, quantities: Any, weight: Any) -> State:
-        """The state of one batch."""
-        raise NotImplementedError
-
+    @abstractmethod
     def compute(self, state: State) -> Any:
         """The metric of all rows so far, an `Estimate`."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def _updated(self, state: State, batch: Batch) -> State:
+        """The state with one more batch."""
 
     def update(self, state: State, pred: Any, y: Any, mask: Any = None, weight: Any = None) -> State:
         """The state after one more batch.
@@ -57,18 +58,12 @@ class Streaming:
           weight: `(N,)`, case weights; None is 1 each.
         """
         batch = Batch(pred, y, mask, weight)
-        return state if batch.nothing else self._update(state, batch)
-
-    def _update(self, state: State, batch: Batch) -> State:
-        quantities = self._quantities(batch)
-        if _route.on_host(state, quantities, batch.weight):
-            host = jax.tree.map(_route.host_array, quantities)
-            return self.merge(state, self._accumulate(np, host, np.asarray(batch.weight, np.float64)))
-        return _merged(self, jax.tree.map(jnp.asarray, state), quantities, batch.weight)
+        return state if batch.nothing else self._updated(state, batch)
 
     def merge(self, a: State, b: State) -> State:
         """The state of both batches together; associative and commutative."""
-        return jax.tree.map(_both, a, b, is_leaf=_is_sum)
+        to = _to_host if is_concrete((a, b)) else _to_device
+        return jax.tree.map(lambda x, y: _both(to(x), to(y)), a, b, is_leaf=_is_sum)
 
     def all_reduce(self, state: State, axis_name: Any) -> State:
         """The state of all devices together, inside `jax.shard_map` or `jax.vmap(axis_name=…)`."""
@@ -79,6 +74,31 @@ class Streaming:
         )
 
 
+@dataclass(frozen=True)
+class Additive(Streaming):
+    """A metric whose state is the sum of its batches' states."""
+
+    @abstractmethod
+    def _quantities(self, batch: Batch) -> Any:
+        """Arrays `(N, …)` that `_accumulate` needs."""
+
+    @abstractmethod
+    def _accumulate(self, xp: Any, quantities: Any, weight: Any) -> State:
+        """The state of one batch, in numpy or in jax."""
+
+    def _updated(self, state: State, batch: Batch) -> State:
+        quantities = self._quantities(batch)
+        if _route.on_host(quantities, batch.weight):
+            host = jax.tree.map(_route.host_array, quantities)
+            return self.merge(state, self._accumulate(np, host, np.asarray(batch.weight, np.float64)))
+        return self.merge(state, _accumulated(self, quantities, batch.weight))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _accumulated(metric: Additive, quantities: Any, weight: Any) -> State:
+    return metric._accumulate(jnp, quantities, jnp.asarray(weight).astype(jnp.result_type(float)))
+
+
 def _is_sum(leaf: Any) -> bool:
     return isinstance(leaf, Sum)
 
@@ -87,11 +107,13 @@ def _both(a: Any, b: Any) -> Any:
     return _sums.add(a, b) if _is_sum(a) else a + b
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _merged(metric: Streaming, state: State, quantities: Any, weight: Any) -> State:
-    quantities = jax.tree.map(jnp.asarray, quantities)
-    kind = jnp.result_type(float)
-    return metric.merge(state, metric._accumulate(jnp, quantities, jnp.asarray(weight).astype(kind)))
+def _to_host(leaf: Any) -> Any:
+    """Float64 and 64-bit counts: what a device sent in two floats is exact in one."""
+    return _sums.to_host(leaf) if _is_sum(leaf) else np.asarray(leaf, np.int64)
+
+
+def _to_device(leaf: Any) -> Any:
+    return _sums.to_device(leaf) if _is_sum(leaf) else jnp.asarray(leaf, jnp.int32)
 
 
 def zero(*shape: int) -> Sum:
@@ -112,8 +134,8 @@ class Collection(Streaming):
     def empty(self) -> State:
         return {name: metric.empty() for name, metric in self.metrics}
 
-    def _update(self, state: State, batch: Batch) -> State:
-        return {name: metric._update(state[name], batch) for name, metric in self.metrics}
+    def _updated(self, state: State, batch: Batch) -> State:
+        return {name: metric._updated(state[name], batch) for name, metric in self.metrics}
 
     def merge(self, a: State, b: State) -> State:
         return {name: metric.merge(a[name], b[name]) for name, metric in self.metrics}

@@ -81,6 +81,21 @@ def all_reduce(values: Sum, axis_name: Any) -> Sum:
     return total(jnp, jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, axis_name), values))
 
 
+def to_host(a: Sum) -> Sum:
+    """The pair in float64."""
+    hi, lo = (np.asarray(part, np.float64) for part in a)
+    return Sum(*_two_sum(hi, lo))
+
+
+def to_device(a: Sum) -> Sum:
+    """The pair in the device's precision: what rounding hi leaves over goes to lo."""
+    if isinstance(a.hi, jax.Array):
+        return a
+    kind = jnp.result_type(float)
+    hi = np.asarray(a.hi).astype(kind)
+    return Sum(jnp.asarray(hi), jnp.asarray((a.hi - hi.astype(np.float64)) + a.lo, kind))
+
+
 def value(xp: Any, a: Sum) -> Any:
     """The number itself: in float64 on the host."""
     if xp is np:

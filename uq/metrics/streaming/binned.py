@@ -13,11 +13,11 @@ from .._binning import round_down, round_up
 from .._estimate import Estimate
 from . import _sums
 from ._context import Batch
-from ._metric import State, Streaming, zero
+from ._metric import Additive, State, zero
 
 
 @dataclass(frozen=True)
-class CalibrationError(Streaming):
+class CalibrationError(Additive):
     """`uq.metrics.calibration_error` with bins of equal width, exactly: the same number as of all rows at once.
 
     Args:
@@ -90,7 +90,7 @@ class CalibrationError(Streaming):
 
 
 @dataclass(frozen=True)
-class RegressionCalibrationError(Streaming):
+class RegressionCalibrationError(Additive):
     """`uq.metrics.regression_calibration_error` at the levels k / (levels + 1), exactly.
 
     Args:

@@ -13,14 +13,14 @@ from ..._checks import check_level, is_concrete, unknown_name
 from .._estimate import Estimate
 from . import _sums
 from ._context import Batch
-from ._metric import State, Streaming, zero
+from ._metric import Additive, State, zero
 from ._sums import Sum
 
 _MEANS = ("log_score", "crps", "brier_score", "squared_error", "accuracy", "coverage", "interval_width")
 
 
 @dataclass(frozen=True)
-class Mean(Streaming):
+class Mean(Additive):
     """Mean of a score over examples, with its standard error; several outputs are averaged.
 
     Args:

@@ -13,7 +13,7 @@ from .. import discrimination, selective
 from .._estimate import Estimate
 from . import _sums
 from ._context import Batch
-from ._metric import State, Streaming, zero
+from ._metric import Additive, State, zero
 
 _RANKINGS: dict[str, tuple[Callable[..., Estimate], bool]] = {
     "auroc": (discrimination.auroc, True),
@@ -38,7 +38,7 @@ class Binned(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ranked(Streaming):
+class Ranked(Additive):
     """A metric of how scores rank yes or no, in memory that does not grow.
 
     Scores are counted in cells of equal width; within a cell they count as tied. `compute` also says between which

@@ -33,7 +33,7 @@ class Rows(Streaming):
     def empty(self) -> State:
         return ()
 
-    def _update(self, state: State, batch: Batch) -> State:
+    def _updated(self, state: State, batch: Batch) -> State:
         return (*state, (batch.pred, batch.y, batch.weight))
 
     def merge(self, a: State, b: State) -> State:
