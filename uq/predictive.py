@@ -110,7 +110,9 @@ class Predictive:
     def _scaled(self, z: Array, power: int) -> Array:
         if not isinstance(self.likelihood, Transformed):
             return z
-        return z * jnp.asarray(self.likelihood.scale, z.dtype) ** power
+        for _ in range(power):  # one at a time: where the square of a scale overflows, 0 stays 0
+            z = z * jnp.asarray(self.likelihood.scale, z.dtype)
+        return z
 
     def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         """On the scale of the likelihood's base, where a shift of the target costs no digits."""
@@ -165,8 +167,11 @@ class Predictive:
 
     @property
     def stddev(self) -> Array:
-        """Standard deviation of the mixture."""
-        return jnp.sqrt(self.variance)
+        """Standard deviation of the mixture; finite also in units whose square is not."""
+        if not self._linear:
+            return jnp.sqrt(self.variance)
+        _, aleatoric, epistemic = self._run(_member_laws.moments)
+        return self._scaled(jnp.sqrt(aleatoric + epistemic), 1)
 
     def residual(self, y: ArrayLike) -> Array:
         """`y − mean`, `(N,)` or `(N, D)`, formed before the target's shift is undone: 10⁶ ± 1 loses nothing."""
