@@ -1,4 +1,4 @@
-"""Convolutions as matrix products, by rewriting the jaxpr: on a CPU the compiler's own are slow in loops and batches."""
+"""Convolutions as matrix products, by rewriting the jaxpr: a CPU runs the library's slowly in loops and batches."""
 
 from __future__ import annotations
 
@@ -85,7 +85,10 @@ def _inner(eqn: core.JaxprEqn) -> dict[str, Any]:
 
 
 def _is_convolution(eqn: core.JaxprEqn) -> bool:
-    return eqn.primitive.name == "conv_general_dilated" and writable(*(v.aval for v in eqn.invars), eqn.params)
+    if eqn.primitive.name != "conv_general_dilated":
+        return False
+    lhs, rhs = (v.aval for v in eqn.invars)
+    return writable(lhs, rhs, eqn.params)
 
 
 def _holds(jaxpr: Any) -> bool:
@@ -108,7 +111,7 @@ def _rewritten(jaxpr: Any) -> Any:
 
 def _rewritten_eqn(eqn: core.JaxprEqn) -> core.JaxprEqn:
     if _is_convolution(eqn):
-        # One `jit` operation in the place of the convolution: no names to keep apart, and every transformation knows it.
+        # One `jit` operation in the place of the convolution: every transformation knows it.
         call = jax.make_jaxpr(jax.jit(functools.partial(convolution, **eqn.params)))(*(v.aval for v in eqn.invars))
         (made,) = call.eqns
         return eqn.replace(primitive=made.primitive, params=made.params | {"name": "convolution", "inline": True})
