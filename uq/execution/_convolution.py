@@ -84,6 +84,11 @@ def _direct(x: Array, w: Array, strides: Sequence[int], dilation: Sequence[int],
     - No stride along the first axis, and features few enough: slices along the other axes side by side, one product
       for all rows of the kernel, and its results shifted and added. The patches are smaller by the kernel's height.
     - Otherwise: one product for each row of the kernel, added.
+
+    Measured on two CPU cores, forward and backward in a loop, 3×3 kernels, processor time in multiples of a large
+    matrix product with as many operations (one matrix of all patches / a product a row / rows shifted and added):
+    28×28, 16 → 16 channels: 5.5 / 4.2 / 3.0; 14×14, 32 → 32: 3.1 / 2.7 / 2.9; 7×7, 64 → 64: 1.8 / 1.8 / 2.0; 14×14,
+    16 → 32, stride 2: 1.7 / 1.4 / 3.1. Shifting along both axes (no patches at all) costs 5–24.
     """
     *kernel, inputs, features = w.shape
     space = x.shape[1:-1]

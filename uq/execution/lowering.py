@@ -20,8 +20,11 @@ _RULES = {"custom_jvp_call": "jvp_jaxpr_fun", "custom_vjp_call": "fwd_jaxpr_thun
 def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function with every convolution written as slices and matrix products.
 
-    For CPUs: there the library's convolutions take one core inside a loop, and a far slower path when each member has
-    its own weights. Results and gradients agree to rounding (1e-5 of the largest value in float32, 1e-12 in float64).
+    For CPUs: there the library's convolutions take a slow path inside a loop, and when each member has its own weights.
+    Small image networks trained in a `scan` on two busy cores took a tenth of the processor time, mapped by `vmap` or
+    `lax.map` (by the latter 2.2 times that of a large matrix product of as many operations); a residual network took
+    a fourteenth, one-dimensional ones a thirtieth or less (one run each).
+    Results and gradients agree to rounding (1e-5 of the largest value in float32, 1e-12 in float64).
     What comes back can be differentiated (both modes, any order), mapped, looped and compiled, like the original;
     it is traced anew at each call, so compile what contains it. Lower a loss before it is differentiated: the
     gradient of the products is faster than the lowered gradient of convolutions, and grouped ones have no other way.
@@ -29,7 +32,8 @@ def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
     Convolutions are found inside `jit`, `scan`, `while`, `cond`, `checkpoint` and functions with derivative rules of
     their own, whose rules stay; the backward half of a `custom_vjp` is left alone, and so is any operation not known
     here. Left to the library as well: complex numbers and integers, `batch_group_count`, kernels of more than 256
-    elements. Patches take up to a kernel's size times the memory of the input until the backward pass is over.
+    elements. Patches take up to a kernel's size times the memory of the input until the backward pass is over; a loop
+    over members holds those of one.
 
     Args:
       function: takes and returns trees of arrays; other arguments are closed over.
