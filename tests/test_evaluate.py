@@ -161,6 +161,12 @@ def test_wrong_inputs_get_a_sentence():
         uq.evaluate(pred, y[:-1])
     with pytest.raises(uq.InputError, match=r"0\.9 means 90 %"):
         uq.evaluate(pred, y, level=90)
+    with pytest.raises(uq.InputError, match=r"0\.9 means 90 %"):
+        uq.evaluate([0.2, 0.7], [0, 1], level=95)  # also where there are no intervals
+    with pytest.raises(uq.InputError, match="rectangular array"):
+        uq.evaluate([[0.5, 0.5], [1.0]], [0.0, 1.0])
+    with pytest.raises(uq.InputError, match=r"got a pair: of intervals \(lower, upper\) use `metrics.coverage`"):
+        uq.evaluate(([0.0, 1.0], [1.0, 2.0]), [0.5, 0.5])
     with pytest.raises(uq.InputError, match="labels 0 to 1, but row 0 of `y` is 2"):
         uq.evaluate([0.5], [2])
     with pytest.raises(uq.InputError, match="expected a Predictive or an array, but got Gaussian"):

@@ -346,7 +346,10 @@ def mean(values: Any, *, weight: Any = None, estimand: str = "mean score", key: 
       estimand: what is estimated, in words.
       key: None, or a key, seed or `Resample` for a bootstrap interval.
     Returns:
-      An `Estimate` in the units of the score; its standard error takes examples as independent.
+      An `Estimate` in the units of the score; its standard error takes examples as independent. Infinite scores are
+      legal, and so is their mean.
+    Raises:
+      InputError: no scores, NaN among those that count, weights of another length, negative or all 0.
     References:
       wasserman2004, section 6.3. Checked against scipy.stats.sem.
     Example:
@@ -354,11 +357,29 @@ def mean(values: Any, *, weight: Any = None, estimand: str = "mean score", key: 
       2 ± 0.58 (n = 3)
     """
     xp = np if _route.on_host(values, weight) else jnp
+    values = values if isinstance(values, jax.Array) else np.asarray(values)
+    if 0 in (values.ndim, *values.shape) or not (values.dtype == bool or jnp.issubdtype(values.dtype, jnp.number)):
+        raise InputError(
+            f"`mean` expected scores (N,) or (N, D) with N ≥ 1, but got dtype {values.dtype} of shape {values.shape}."
+        )
+    weight = check_weight("mean", weight, values.shape[0])
+    _check_not_nan(values, weight)
     values = xp.asarray(values)
     if values.dtype.kind in "biu":
         values = values.astype(np.float64 if xp is np else jnp.result_type(float))
     values = values.reshape(values.shape[0], -1).mean(1) if values.ndim > 1 else values
     return summarize(MEAN, values, weight=weight, estimand=estimand, key=key)
+
+
+def _check_not_nan(values: Any, weight: Any) -> None:
+    """A sentence where a score that counts is NaN."""
+    if not is_concrete((values, weight)):
+        return
+    wrong = np.isnan(np.asarray(values).reshape(len(values), -1)).any(1)
+    wrong = wrong if weight is None else wrong & (np.asarray(weight) > 0)
+    if wrong.any():
+        row = np.flatnonzero(wrong)[0]
+        raise InputError(f"`mean` expected scores that are not NaN, but row {row} is ({wrong.sum()} of {len(wrong)}).")
 
 
 def check_weight(name: str, weight: Any, size: int) -> Any:
