@@ -102,8 +102,10 @@ def _accumulated(metric: Additive, quantities: Any, weight: Any) -> State:
 
 def _check_alike(a: State, b: State) -> None:
     """A sentence where two states are not of one metric."""
-    alike = jax.tree.structure(a) == jax.tree.structure(b)
-    if not alike or any(np.shape(x) != np.shape(y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)):
+    structures: list[Any] = [jax.tree.structure(state) for state in (a, b)]
+    if structures[0] != structures[1] or any(
+        np.shape(x) != np.shape(y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
+    ):
         raise InputError("A streaming metric expected states of one metric with the same settings, but these differ.")
 
 
