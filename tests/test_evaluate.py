@@ -107,6 +107,16 @@ def test_classes(num_classes):
         assert plain[name] == pytest.approx(table[name], rel=1e-4)
 
 
+def test_one_example_and_certainty_that_is_wrong():
+    table = uq.evaluate([[0.0, 1.0]], [0])
+    assert table["log_score"] == np.inf and table["brier_score"] == 1
+    for row in table:
+        assert row["lower"] is None and row["stderr"] is None  # one example has no spread
+    assert str(table["entropy"]) == "0.0"
+    table = uq.evaluate([[0.0, 1.0], [0.5, 0.5]], [0, 0])
+    assert table["log_score"] == np.inf and table["log_score", "upper"] is None and table["brier_score", "upper"] == 1
+
+
 def test_intervals_and_what_a_calibrated_model_would_score():
     rng = np.random.default_rng(0)
     probs = special.softmax(2 * rng.normal(size=(150, 2)), -1)

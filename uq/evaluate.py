@@ -137,7 +137,7 @@ def _fewer(key: Any) -> Any:
 
 def _entropy(probs: np.ndarray) -> np.ndarray:
     positive = probs > 0
-    return -np.where(positive, probs * np.log(np.where(positive, probs, 1.0)), 0.0).sum(1)
+    return np.where(positive, -probs * np.log(np.where(positive, probs, 1.0)), 0.0).sum(1) + 0.0  # not −0
 
 
 def _row(name: str, found: Estimate) -> tuple[Any, ...]:

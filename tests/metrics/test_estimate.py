@@ -62,6 +62,17 @@ def test_wrong_inputs_get_a_sentence(call, sentence):
         call()
 
 
+def test_a_single_example_and_infinite_scores_have_no_interval():
+    one = metrics.mean([3.0], key=0)
+    assert np.isnan(one.interval.lower) and np.isnan(one.interval.upper) and str(one) == "3 (n = 1)"
+    whole = jax.jit(lambda values: metrics.mean(values, key=0))(jnp.float32([3.0]))
+    assert np.isnan(whole.interval.upper) and whole.interval.upper.dtype == jnp.float32
+    masked = metrics.mean([3.0, 4.0], weight=[1.0, 0.0], key=0)
+    assert np.isnan(masked.interval.lower) and np.isnan(masked.stderr)
+    wrong = metrics.mean([1.0, np.inf, np.inf], key=0)
+    assert float(wrong) == np.inf and not np.isfinite(wrong.interval.upper)
+
+
 @pytest.mark.parametrize("name", ["mean", "rmse", "auroc"])
 def test_intervals_hold_the_truth_as_often_as_they_say(name):
     """90 % intervals of 300 data sets of 200 rows; standard errors are the spread of the values."""

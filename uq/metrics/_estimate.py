@@ -60,7 +60,7 @@ class Estimate:
     estimand: str = field(default="", metadata={"static": True})
     """What is estimated, in words, with the settings that decide it."""
     interval: Bounds | None = None
-    """Bootstrap confidence interval, where a key was given."""
+    """Bootstrap confidence interval, where a key was given; NaN for a single example."""
     confidence: float = field(default=0.95, metadata={"static": True})
     """Confidence of `interval`."""
     null: Null | None = None
@@ -104,7 +104,7 @@ class Estimate:
         said = f"{float(self.value):.4g}"
         if self.stderr is not None and math.isfinite(float(self.stderr)):
             said += f" ± {float(self.stderr):.2g}"
-        if self.interval is not None:
+        if self.interval is not None and not any(math.isnan(float(end)) for end in self.interval):
             said += f" [{float(self.interval.lower):.4g}, {float(self.interval.upper):.4g}]"
         if self.null is not None:
             said += f", calibrated: {float(self.null.mean):.4g}, p = {float(self.null.p_value):.2g}"
@@ -224,10 +224,12 @@ def summarize(
             draws = draws[~np.isnan(draws)] if (~np.isnan(draws)).sum() > 1 else draws
         stderr = (np.std if host else jnp.nanstd)(draws, ddof=1) if stderr is None else stderr
         tail, quantile = (1 - how.confidence) / 2, np.quantile if host else jnp.nanquantile
-        lower, upper = quantile(draws, tail), quantile(draws, 1 - tail)
+        with np.errstate(invalid="ignore"):  # infinite scores
+            lower, upper = quantile(draws, tail), quantile(draws, 1 - tail)
         if reverse:  # what is estimated is a distance, and not negative
             lower, upper = (xp.maximum(2 * value - end, xp.minimum(value, 0)) for end in (upper, lower))
-        interval = Bounds(lower, upper)
+        # A single example tells nothing of the spread.
+        interval = Bounds(*(xp.where(count > 1, end, xp.nan)[()] for end in (lower, upper)))
         if nulls is not None:
             nulls = np.asarray(nulls, np.float64) if host else nulls
             beyond = (nulls >= value * (1 - 1e-6)).sum()
