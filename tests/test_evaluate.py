@@ -107,6 +107,16 @@ def test_classes(num_classes):
         assert plain[name] == pytest.approx(table[name], rel=1e-4)
 
 
+def test_one_example_and_certainty_that_is_wrong():
+    table = uq.evaluate([[0.0, 1.0]], [0])
+    assert table["log_score"] == np.inf and table["brier_score"] == 1
+    for row in table:
+        assert row["lower"] is None and row["stderr"] is None  # one example has no spread
+    assert str(table["entropy"]) == "0.0"
+    table = uq.evaluate([[0.0, 1.0], [0.5, 0.5]], [0, 0])
+    assert table["log_score"] == np.inf and table["log_score", "upper"] is None and table["brier_score", "upper"] == 1
+
+
 def test_intervals_and_what_a_calibrated_model_would_score():
     rng = np.random.default_rng(0)
     probs = special.softmax(2 * rng.normal(size=(150, 2)), -1)
@@ -161,6 +171,12 @@ def test_wrong_inputs_get_a_sentence():
         uq.evaluate(pred, y[:-1])
     with pytest.raises(uq.InputError, match=r"0\.9 means 90 %"):
         uq.evaluate(pred, y, level=90)
+    with pytest.raises(uq.InputError, match=r"0\.9 means 90 %"):
+        uq.evaluate([0.2, 0.7], [0, 1], level=95)  # also where there are no intervals
+    with pytest.raises(uq.InputError, match="rectangular array"):
+        uq.evaluate([[0.5, 0.5], [1.0]], [0.0, 1.0])
+    with pytest.raises(uq.InputError, match=r"got a pair: of intervals \(lower, upper\) use `metrics.coverage`"):
+        uq.evaluate(([0.0, 1.0], [1.0, 2.0]), [0.5, 0.5])
     with pytest.raises(uq.InputError, match="labels 0 to 1, but row 0 of `y` is 2"):
         uq.evaluate([0.5], [2])
     with pytest.raises(uq.InputError, match="expected a Predictive or an array, but got Gaussian"):

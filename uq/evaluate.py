@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from . import metrics
-from ._checks import InputError, check_finite, is_concrete
+from ._checks import InputError, check_finite, check_level, is_concrete
 from ._typing import ArrayLike
 from .metrics import _forecast, _inputs
 from .metrics._estimate import Estimate, as_resample, mean
@@ -54,6 +54,7 @@ def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9, weight: ArrayLike |
       auroc ↑                      1.000        –      –      –           –      3
       entropy                     0.6059  0.04360      –      –           –      3
     """
+    check_level("level", level)
     if not is_concrete((pred, y, weight)) and not _inputs.is_distribution(pred):
         raise InputError("`evaluate` makes a table of numbers and cannot run under jit; call the metrics themselves.")
     if isinstance(pred, Predictive):
@@ -79,8 +80,14 @@ def _of_numbers(pred: Any, y: Any) -> bool:
         return _inputs.num_classes(pred) is None
     if _forecast.is_scipy(pred):
         return True
-    shape, outcome = np.shape(pred), y if isinstance(y, jax.Array) else np.asarray(y)
-    return outcome.dtype.kind == "f" and len(shape) >= 2 and shape[1:] == outcome.shape
+    shape, outcome = _inputs._array("evaluate", pred).shape, y if isinstance(y, jax.Array) else np.asarray(y)
+    draws = outcome.dtype.kind == "f" and len(shape) >= 2 and shape[1:] == outcome.shape
+    if draws and isinstance(pred, tuple) and len(pred) == 2:
+        raise InputError(
+            "`evaluate` expected predictions, but got a pair: of intervals (lower, upper) use `metrics.coverage`, "
+            "`interval_width` and `interval_score`; two draws are one array (2, N)."
+        )
+    return draws
 
 
 def _numbers(pred: Any, y: Any, level: float, weight: Any, key: Any) -> dict[str, Estimate]:
@@ -130,7 +137,7 @@ def _fewer(key: Any) -> Any:
 
 def _entropy(probs: np.ndarray) -> np.ndarray:
     positive = probs > 0
-    return -np.where(positive, probs * np.log(np.where(positive, probs, 1.0)), 0.0).sum(1)
+    return np.where(positive, -probs * np.log(np.where(positive, probs, 1.0)), 0.0).sum(1) + 0.0  # not −0
 
 
 def _row(name: str, found: Estimate) -> tuple[Any, ...]:

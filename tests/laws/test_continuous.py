@@ -1,5 +1,6 @@
 """Families on the line and on its positive half against scipy, and laws that all of them obey."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -32,6 +33,27 @@ def test_defect_05_log_densities_far_out_are_finite():
     assert float(laws.log_prob(dist.Normal(0.0, 1.0), 40.0)) == pytest.approx(-800.9189)
     assert float(laws.log_prob(dist.Gamma(200.0, 1.0), 200.0)) == pytest.approx(stats.gamma.logpdf(200, 200), rel=1e-5)
     assert float(laws.log_cdf(dist.Logistic(0.0, 1.0), -300.0)) == pytest.approx(-300.0)
+
+
+@pytest.mark.parametrize(
+    ("law", "y", "want"),
+    [
+        (dist.HalfNormal(2.0), 1e-12, np.log(0.5e-12 * np.sqrt(2 / np.pi))),
+        (dist.Weibull(1e5, 50.0), 1.0, -50 * np.log(1e5)),  # e^−575 underflows
+        (dist.Weibull(1e5, 50.0), -2.0, -np.inf),
+        (dist.Weibull(3.0, 0.5), 2e-6, stats.weibull_min.logcdf(2e-6, 0.5, scale=3.0)),
+        (dist.Weibull(3.0, 0.5), 3e-6, stats.weibull_min.logcdf(3e-6, 0.5, scale=3.0)),
+    ],
+)
+def test_lower_tails_of_positive_families_and_their_gradients(law, y, want):
+    leaves, tree = jax.tree.flatten(law)
+
+    def value(leaves, y):
+        return laws.log_cdf(jax.tree.unflatten(tree, leaves), y)
+
+    assert float(value(leaves, jnp.float32(y))) == pytest.approx(want, rel=1e-5)
+    slopes = jax.grad(value, (0, 1))([jnp.float32(leaf) for leaf in leaves], jnp.float32(y))
+    assert all(np.isfinite(slope) for slope in jax.tree.leaves(slopes))
 
 
 def test_defect_07_logistic_score_far_out():

@@ -99,3 +99,20 @@ def test_levels_with_axes_of_their_own():
     for k, level in enumerate(levels[:, 0]):
         np.testing.assert_allclose(got[k], host.mixture_icdf(d, weight, level), rtol=1e-12)
     np.testing.assert_allclose(laws.mixture_icdf(d, weight, levels), got, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("law", "far"),
+    [
+        (stats.poisson(np.array([0.5, 9e4])), 2e5),
+        (stats.nbinom(0.5, np.array([0.3, 0.5 / 10000.5])), 5e5),
+        (stats.binom(n=50000, p=np.array([0.3, 1e-3])), 5e4),
+    ],
+)
+def test_entropy_of_wide_counts(law, far):
+    """Of which scipy sums a part: 3.56 nats for a Poisson of mean 9e4, where it is 7.12."""
+    log_pmf = law.logpmf(np.arange(far + 1)[:, None])
+    want = -np.where(np.isfinite(log_pmf), np.exp(log_pmf) * log_pmf, 0).sum(0)
+    np.testing.assert_allclose(host.entropy(law), want, rtol=1e-6)
+    assert np.shape(host.entropy(stats.poisson(4.0))) == ()
+    assert host.entropy(dist.Poisson(np.float64(9e4))) == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 9e4), rel=1e-6)

@@ -46,3 +46,12 @@ def test_student_t_without_a_mean():
         np.testing.assert_allclose(on_host, want + rest, rtol=2e-4)
         np.testing.assert_allclose(got, on_host, rtol=1e-4)
     assert np.isinf(laws.moments(d)[0][3]) and np.isnan(laws.moments(d)[1][3])
+
+
+def test_slopes_by_degrees_of_freedom_of_their_limit():
+    """So many that the angle of the outcome has no digits left in float32: z⁴ / (4 df²) far out, and never NaN."""
+    for df in (1e8, 1e9, 1e12, 1e20, 1e30):
+        slope = jax.grad(lambda v: laws.log_sf(dist.StudentT(v, 0.0, 1.0), jnp.float32(40.0)))(jnp.float32(df))
+        assert float(slope) == pytest.approx(-(40.0**4) / 4 / df**2, rel=0.02, abs=1e-37)
+        slopes = jax.grad(lambda v: laws.crps(dist.StudentT(v, 0.0, 1.0), jnp.float32([-40.0, 0.0, 3.0])).sum())
+        assert np.isfinite(slopes(jnp.float32(df)))

@@ -180,6 +180,8 @@ def test_bad_input_gets_a_sentence():
     ):
         with pytest.raises(InputError, match=words):
             compare(a, b, y, **{"metric": "brier_score", **change})
+    with pytest.raises(InputError, match="two predictions of classes or two densities"):
+        compare(a, stats.norm(a, 1.0), y, metric="log_score")
     with pytest.raises(InputError, match="finite scores, but `log_score` of row"):
         compare(np.where(y == 1, 0.0, a), b, y)
 

@@ -60,6 +60,9 @@ WRONG = [
     (lambda: crps("wine", [1.0]), "expected a Predictive or an array, but got str"),
     (lambda: uq.metrics.brier_score(gaussian(), [0, 0, 0, 0]), "predictions of classes, but these are regression"),
     (lambda: log_score(dist.Bernoulli(probs=TWO / 2), [0, 2]), "labels 0 to 1, but row 1 of `y` is 2"),
+    # no predictions
+    (lambda: uq.metrics.sharpness(stats.norm([], [])), "at least one example, but the predictions have shape"),
+    (lambda: uq.metrics.interval_width(stats.norm([], [])), "at least one example"),
     # moments without spread
     (lambda: dawid_sebastiani(np.ones((3, 2)), TWO), "variances above 0, but that of row 0 is 0.0"),
     (lambda: dawid_sebastiani((TWO, -TWO), TWO), "variances above 0, but that of row 0 is -1.0"),

@@ -350,11 +350,21 @@ def test_over_eight_devices():
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
 
 
+BRIER, ECE = streaming.Mean("brier_score"), streaming.CalibrationError()
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: streaming.Mean("nonsense"), "no streaming score"),
         (lambda: streaming.CalibrationError(kind="other"), "no kind"),
+        (lambda: streaming.collect({}), "by their names, but there are none"),
+        (lambda: streaming.collect({"a": 3}), "'a' is 3"),
+        (lambda: BRIER.update(BRIER.empty(), [0.5], [1], mask=[0.5]), "`mask` expected True or False"),
+        (lambda: BRIER.update(BRIER.empty(), [0.5], [1], mask=[np.nan]), "`mask` expected True or False"),
+        (lambda: BRIER.update(None, [0.5], [1]), "states of one metric"),
+        (lambda: ECE.merge(ECE.empty(), BRIER.empty()), "states of one metric"),
+        (lambda: ECE.merge(ECE.empty(), streaming.CalibrationError(bins=3).empty()), "with the same settings"),
         (lambda: streaming.Mean("coverage", level=2.0), "strictly between 0 and 1"),
         (lambda: streaming.Mean("brier_score").update(streaming.Mean("brier_score").empty(), [0.5], 1), "leading axis"),
     ],
@@ -362,6 +372,13 @@ def test_over_eight_devices():
 def test_bad_input(make, said):
     with pytest.raises(uq.InputError, match=said):
         make()
+
+
+@pytest.mark.parametrize("metric", [ECE, BRIER, streaming.RegressionCalibrationError()])
+def test_of_no_rows_nothing_is_known(metric):
+    found = metric.compute(metric.empty())
+    assert np.isnan(float(found)) and int(found.count) == 0
+    assert np.isnan(float(jax.jit(metric.compute)(metric.empty())))
 
 
 def test_uniform_pit_scores_like_a_calibrated_model():

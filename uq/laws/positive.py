@@ -158,6 +158,15 @@ def _weibull_log_prob(y: Array, scale: Array, shape: Array) -> Array:
     return jnp.log(shape) - jnp.log(scale) + (shape - 1) * relative - jnp.exp(shape * relative)
 
 
+def _weibull_log_cdf(y: Array, scale: Array, shape: Array) -> Array:
+    """log(1 − e^(−x)), by log x where x is so small that it may underflow."""
+    log_x = shape * (jnp.log(y) - jnp.log(scale))
+    small = log_x < -7
+    near = jnp.where(small, jnp.exp(log_x), 0)
+    series = log_x - near * (0.5 - near / 24)
+    return jnp.where(small, series, log1mexp(-jnp.exp(jnp.where(small, 0, log_x))))
+
+
 def _weibull_crps(y: Array, scale: Array, shape: Array) -> Array:
     """(y − m)(2 F − 1) + 2 m (F − P(1 + 1/k, x)) − m (1 − 2^(−1/k)), from the mean of the smaller of two."""
     inside, safe = floored(y)
@@ -195,7 +204,7 @@ WEIBULL = positive(
     log_prob=_weibull_log_prob,
     cdf=lambda y, scale, shape: _rise(_weibull_x(y, scale, shape)),
     sf=lambda y, scale, shape: jnp.exp(-_weibull_x(y, scale, shape)),
-    log_cdf=lambda y, scale, shape: log1mexp(-_weibull_x(y, scale, shape)),
+    log_cdf=_weibull_log_cdf,
     log_sf=lambda y, scale, shape: -_weibull_x(y, scale, shape),
     icdf=_weibull_icdf,
     crps=_weibull_crps,
@@ -260,6 +269,13 @@ def _half_normal_icdf(tail: Array, upper: Any, scale: Array) -> Array:
     return scale * jnp.where(upper, high, _ROOT * erfinv(jnp.where(upper, 0.5, tail)))
 
 
+def _half_normal_log_cdf(y: Array, scale: Array) -> Array:
+    z = y / scale
+    near = z < 1
+    low, high = jnp.where(near, z, 1), jnp.where(near, 1, z)
+    return jnp.where(near, jnp.log(erf(low / _ROOT)), jnp.log1p(-erfc(high / _ROOT)))
+
+
 def _half_normal_log_sf(y: Array, scale: Array) -> Array:
     z = y / scale
     near = z < 1
@@ -277,7 +293,7 @@ HALF_NORMAL = positive(
     log_prob=lambda y, scale: 0.5 * math.log(2 / math.pi) - jnp.log(scale) - 0.5 * jnp.square(y / scale),
     cdf=lambda y, scale: erf(y / scale / _ROOT),
     sf=lambda y, scale: erfc(y / scale / _ROOT),
-    log_cdf=lambda y, scale: jnp.where(y < scale, jnp.log(erf(y / scale / _ROOT)), jnp.log1p(-erfc(y / scale / _ROOT))),
+    log_cdf=_half_normal_log_cdf,
     log_sf=_half_normal_log_sf,
     icdf=_half_normal_icdf,
     crps=_half_normal_crps,

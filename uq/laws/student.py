@@ -1,7 +1,7 @@
 """Student's t with a location and a scale, from tails without a mean to nearly normal.
 
 Written in what tends to 0 with large degrees of freedom, so that neither values nor derivatives cancel in float32 up
-to 1e7 of them.
+to 1e7 of them; beyond, derivatives in them are those of the limit.
 
 References:
   CRPS: jordan2019, appendix A, continued analytically to where the mean is infinite. Checked against scipy.stats.t and
@@ -83,10 +83,13 @@ def _t_slope(z: Array, df: Array, log_tail: Array) -> Array:
     """d log P(T > z) / d df: the mean of that of the log-density over the tail.
 
     With t = √df tan θ the density is cos(θ)^(df − 1), log-concave for df > 1. Smaller df are integrated in
-    cos θ = cos θ₀ x^(3 / df), where the density is constant.
+    cos θ = cos θ₀ x^(3 / df), where the density is constant. It falls as df^−2 where df is so large that θ has no
+    digits left.
     """
     nodes, weights = np.polynomial.legendre.leggauss(40)
     z, df, log_tail = jnp.broadcast_arrays(z, df, log_tail)
+    held = jnp.minimum(df, 1e8)
+    fall_off, df = jnp.square(held / df), held
     shape = (-1,) + (1,) * z.ndim
     share = jnp.asarray(0.5 * nodes + 0.5, z.dtype).reshape(shape)
     mass = jnp.asarray(0.5 * weights, z.dtype).reshape(shape)
@@ -107,7 +110,7 @@ def _t_slope(z: Array, df: Array, log_tail: Array) -> Array:
     log_density = _t_log_prob(t, df[None]) + 0.5 * jnp.log(df) - 2 * jnp.log(jnp.sin(phi))
     slope = jax.jvp(lambda v: _t_log_prob(t, v), (jnp.broadcast_to(df, t.shape),), (jnp.ones_like(t),))[1]
     weight = width * jnp.exp(log_density - log_tail)
-    return (weight * slope).sum(0)
+    return fall_off * (weight * slope).sum(0)
 
 
 def _t_size(z: Array) -> Array:

@@ -60,7 +60,7 @@ class Estimate:
     estimand: str = field(default="", metadata={"static": True})
     """What is estimated, in words, with the settings that decide it."""
     interval: Bounds | None = None
-    """Bootstrap confidence interval, where a key was given."""
+    """Bootstrap confidence interval, where a key was given; NaN for a single example."""
     confidence: float = field(default=0.95, metadata={"static": True})
     """Confidence of `interval`."""
     null: Null | None = None
@@ -104,7 +104,7 @@ class Estimate:
         said = f"{float(self.value):.4g}"
         if self.stderr is not None and math.isfinite(float(self.stderr)):
             said += f" ± {float(self.stderr):.2g}"
-        if self.interval is not None:
+        if self.interval is not None and not any(math.isnan(float(end)) for end in self.interval):
             said += f" [{float(self.interval.lower):.4g}, {float(self.interval.upper):.4g}]"
         if self.null is not None:
             said += f", calibrated: {float(self.null.mean):.4g}, p = {float(self.null.p_value):.2g}"
@@ -224,10 +224,12 @@ def summarize(
             draws = draws[~np.isnan(draws)] if (~np.isnan(draws)).sum() > 1 else draws
         stderr = (np.std if host else jnp.nanstd)(draws, ddof=1) if stderr is None else stderr
         tail, quantile = (1 - how.confidence) / 2, np.quantile if host else jnp.nanquantile
-        lower, upper = quantile(draws, tail), quantile(draws, 1 - tail)
+        with np.errstate(invalid="ignore"):  # infinite scores
+            lower, upper = quantile(draws, tail), quantile(draws, 1 - tail)
         if reverse:  # what is estimated is a distance, and not negative
             lower, upper = (xp.maximum(2 * value - end, xp.minimum(value, 0)) for end in (upper, lower))
-        interval = Bounds(lower, upper)
+        # A single example tells nothing of the spread.
+        interval = Bounds(*(xp.where(count > 1, end, xp.nan)[()] for end in (lower, upper)))
         if nulls is not None:
             nulls = np.asarray(nulls, np.float64) if host else nulls
             beyond = (nulls >= value * (1 - 1e-6)).sum()
@@ -346,7 +348,10 @@ def mean(values: Any, *, weight: Any = None, estimand: str = "mean score", key: 
       estimand: what is estimated, in words.
       key: None, or a key, seed or `Resample` for a bootstrap interval.
     Returns:
-      An `Estimate` in the units of the score; its standard error takes examples as independent.
+      An `Estimate` in the units of the score; its standard error takes examples as independent. Infinite scores are
+      legal, and so is their mean.
+    Raises:
+      InputError: no scores, NaN among those that count, weights of another length, negative or all 0.
     References:
       wasserman2004, section 6.3. Checked against scipy.stats.sem.
     Example:
@@ -354,11 +359,29 @@ def mean(values: Any, *, weight: Any = None, estimand: str = "mean score", key: 
       2 ± 0.58 (n = 3)
     """
     xp = np if _route.on_host(values, weight) else jnp
+    values = values if isinstance(values, jax.Array) else np.asarray(values)
+    if 0 in (values.ndim, *values.shape) or not (values.dtype == bool or jnp.issubdtype(values.dtype, jnp.number)):
+        raise InputError(
+            f"`mean` expected scores (N,) or (N, D) with N ≥ 1, but got dtype {values.dtype} of shape {values.shape}."
+        )
+    weight = check_weight("mean", weight, values.shape[0])
+    _check_not_nan(values, weight)
     values = xp.asarray(values)
     if values.dtype.kind in "biu":
         values = values.astype(np.float64 if xp is np else jnp.result_type(float))
     values = values.reshape(values.shape[0], -1).mean(1) if values.ndim > 1 else values
     return summarize(MEAN, values, weight=weight, estimand=estimand, key=key)
+
+
+def _check_not_nan(values: Any, weight: Any) -> None:
+    """A sentence where a score that counts is NaN."""
+    if not is_concrete((values, weight)):
+        return
+    wrong = np.isnan(np.asarray(values).reshape(len(values), -1)).any(1)
+    wrong = wrong if weight is None else wrong & (np.asarray(weight) > 0)
+    if wrong.any():
+        row = np.flatnonzero(wrong)[0]
+        raise InputError(f"`mean` expected scores that are not NaN, but row {row} is ({wrong.sum()} of {len(wrong)}).")
 
 
 def check_weight(name: str, weight: Any, size: int) -> Any:

@@ -71,13 +71,18 @@ def forecast(name: str, pred: Any) -> Forecast:
 
     Arrays are draws: `(M, N)` or `(M, N, D)`.
     """
+    found: Forecast
     if isinstance(pred, Predictive):
-        return _Mixture(name, _inputs.regression(name, pred))
-    if _inputs.is_distribution(pred):
-        return _Numpyro(name, pred)
-    if is_scipy(pred):
-        return _Scipy(name, pred)
-    return _Draws(name, pred)
+        found = _Mixture(name, _inputs.regression(name, pred))
+    elif _inputs.is_distribution(pred):
+        found = _Numpyro(name, pred)
+    elif is_scipy(pred):
+        found = _Scipy(name, pred)
+    else:
+        found = _Draws(name, pred)
+    if 0 in found.shape:
+        raise InputError(f"`{name}` expected at least one example, but the predictions have shape {found.shape}.")
+    return found
 
 
 def is_forecast(pred: Any) -> bool:

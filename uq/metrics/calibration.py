@@ -183,6 +183,8 @@ def accuracy(
       weight, key: as in `calibration_error`.
     Returns:
       An `Estimate` of one number in [0, 1]; higher is better.
+    Raises:
+      InputError: probabilities that are none, labels out of range, shapes that differ.
     References:
       Checked against scikit-learn.
     Example:

@@ -14,9 +14,12 @@ import numpy as np
 from .._checks import InputError, check_count, is_concrete, unknown_name
 from .._typing import Array, Key
 from ..members import as_key
+from ..predictive import Predictive
 from ..table import Table
 from . import _ranking
 from ._estimate import MEAN, Bounds, Estimate, Resample, as_resample, check_weight, summarize
+from ._inputs import is_distribution, num_classes
+from ._parameters import is_scipy
 
 _CHUNK = 2_000_000
 """Numbers held at once while resampling."""
@@ -115,6 +118,10 @@ def compare(
     if y.ndim == 0:
         raise InputError("`compare` expected outcomes (N,), but `y` is a single number.")
     weight = check_weight("compare", weight, y.shape[0])
+    if name == "log_score" and _of_classes(a) != _of_classes(b):
+        raise InputError(
+            "`compare` by log_score expected two predictions of classes or two densities, but got one each."
+        )
     y = _ranking.live("compare", y, weight)
     a, b = (_ranking.alive("compare", each, weight) for each in (a, b))
     first, second = function(a, y), function(b, y)
@@ -276,6 +283,13 @@ def _counts(size: int, key: Key, number: Array, places: Array) -> Array:
 
 
 # Names and tables
+
+
+def _of_classes(pred: Any) -> bool:
+    """Whether a prediction that has a log score is of classes: arrays are."""
+    if is_distribution(pred):
+        return num_classes(pred) is not None
+    return pred.task != "regression" if isinstance(pred, Predictive) else not is_scipy(pred)
 
 
 def _named(metric: Any) -> tuple[str, Callable[..., Any]]:

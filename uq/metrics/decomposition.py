@@ -54,6 +54,8 @@ def uncertainty_decomposition(
       key: for bootstrap intervals.
     Returns:
       Three estimates; variances in squared units of y (several outputs averaged), entropies in nats.
+    Raises:
+      InputError: predictions that have no members; probabilities that are none; a measure that does not apply.
     References:
       depeweg2018. Checked against loops over members.
     Example:
@@ -96,6 +98,8 @@ def mutual_information(pred: Any, *, weight: Any = None, key: Any = None) -> Est
       key: for a bootstrap interval.
     Returns:
       An `Estimate` in nats. `Predictive.mutual_information` has one value an example.
+    Raises:
+      InputError: predictions that are not of classes or have no members; probabilities that are none.
     References:
       houlsby2011. Checked against the mean Kullback–Leibler divergence from the members.
     Example:
@@ -121,6 +125,8 @@ def disagreement(pred: Any, *, weight: Any = None, key: Any = None) -> Estimate:
       key: for a bootstrap interval.
     Returns:
       An `Estimate` in [0, 1]; 0 for a single member.
+    Raises:
+      InputError: predictions that are not of classes or have no members; probabilities that are none.
     References:
       fort2019. Checked against a loop over pairs.
     Example:
@@ -143,6 +149,8 @@ def pairwise_kl(pred: Any, *, weight: Any = None, key: Any = None) -> Estimate:
       key: for a bootstrap interval.
     Returns:
       An `Estimate` in nats, infinite where a member rules out what another allows.
+    Raises:
+      InputError: predictions that are not of classes or have no members; probabilities that are none.
     References:
       fort2019. Checked against scipy.stats.entropy over pairs.
     Example:
@@ -176,6 +184,8 @@ def ensemble_decomposition(
       key: for bootstrap intervals.
     Returns:
       Three estimates, with ensemble = members − diversity to rounding.
+    Raises:
+      InputError: predictions that have no members, or are not what `score` needs; outcomes that do not fit.
     References:
       krogh1995 (squared); wood2023 (the general identity). Checked against loops over members.
     Example:

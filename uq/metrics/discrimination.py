@@ -61,6 +61,8 @@ def auroc(scores: Any, labels: ArrayLike, *, weight: Any = None, key: Any = None
       labels: `(N,)`, True or 1 where positive, False or 0 where not.
       weight: `(N,)`, case weights.
       key: adds a bootstrap interval.
+    Returns:
+      An `Estimate` in [0, 1]; higher is better, ½ knows nothing.
     Raises:
       InputError: labels other than 0 and 1 or of one kind only, NaN among the scores, shapes that differ.
     References:
@@ -82,6 +84,8 @@ def average_precision(scores: Any, labels: ArrayLike, *, weight: Any = None, key
 
     Args:
       scores, labels, weight, key: as for `auroc`.
+    Returns:
+      An `Estimate` in [0, 1]; higher is better.
     Raises:
       InputError: as for `auroc`.
     References:
@@ -106,6 +110,8 @@ def fpr_at_tpr(scores: Any, labels: ArrayLike, *, level: float = 0.95, weight: A
       scores, labels, weight: as for `auroc`.
       level: share of positives to be found, in (0, 1).
       key: adds a bootstrap interval and the standard error.
+    Returns:
+      An `Estimate` in [0, 1]; lower is better.
     Raises:
       InputError: as for `auroc`; a level outside (0, 1).
     References:

@@ -185,6 +185,11 @@ def interval_width(pred: Any, *, level: float = 0.9) -> Array:
             )
         check_order(name, low, high)
         return _route.run(_width, *_inputs.floating(low, high))
+    if not is_forecast(pred) and len(shape := _inputs._array(name, pred).shape) not in (2, 3):
+        raise InputError(
+            f"`{name}` expected a Predictive, a distribution or a pair (lower, upper), or draws of shape (M, N) or "
+            f"(M, N, D), but got shape {shape}."
+        )
     law = forecast(name, pred)
     if hasattr(law, "width"):
         return law.width(level)

@@ -81,6 +81,8 @@ def aurc(pred: Any = None, y: Any = None, *, confidence: Any = None, loss: Any =
       weight: `(N,)`; a row of weight w counts as w rows of equal confidence. As the number of examples has a (small)
         part in the value, weights that average less than one over the rows that count are scaled to average one.
       key: adds a bootstrap interval.
+    Returns:
+      An `Estimate` in the units of the loss: in [0, 1] for errors 0 and 1.
     Raises:
       InputError: as for `risk_coverage`.
     References:
@@ -102,6 +104,8 @@ def eaurc(pred: Any = None, y: Any = None, *, confidence: Any = None, loss: Any 
 
     Args:
       pred, y, confidence, loss, weight, key: as for `aurc`.
+    Returns:
+      An `Estimate` in the units of the loss; lower is better.
     Raises:
       InputError: as for `risk_coverage`.
     References:
@@ -125,6 +129,8 @@ def augrc(pred: Any = None, y: Any = None, *, confidence: Any = None, loss: Any 
 
     Args:
       pred, y, confidence, loss, weight, key: as for `aurc`; here only proportions of weights matter.
+    Returns:
+      An `Estimate` in the units of the loss; lower is better.
     Raises:
       InputError: as for `risk_coverage`.
     References:
@@ -147,6 +153,8 @@ def risk_at_coverage(pred: Any = None, y: Any = None, *, coverage: float = 0.8, 
     Args:
       coverage: share of the examples taken, in (0, 1).
       pred, y, confidence, loss, weight, key: as for `augrc`.
+    Returns:
+      An `Estimate` in the units of the loss; lower is better.
     Raises:
       InputError: as for `risk_coverage`; a coverage outside (0, 1).
     References:
@@ -171,6 +179,8 @@ def coverage_at_risk(pred: Any = None, y: Any = None, *, risk: float, confidence
     Args:
       risk: the mean loss allowed, in units of the loss.
       pred, y, confidence, loss, weight, key: as for `augrc`.
+    Returns:
+      An `Estimate` in [0, 1], a share of the examples; higher is better.
     Raises:
       InputError: as for `risk_coverage`; a risk that is not a finite number.
     References:
@@ -198,6 +208,8 @@ def sparsification_error(pred: Any = None, y: Any = None, *, confidence: Any = N
 
     Args:
       pred, y, confidence, loss, weight, key: as for `aurc`.
+    Returns:
+      An `Estimate` without unit; lower is better.
     Raises:
       InputError: as for `risk_coverage`; a loss whose mean is not positive.
     References:

@@ -93,6 +93,8 @@ def _weights(size: int, mask: Any, weight: Any) -> Any:
     for name, part in zip([n for n, p in (("mask", mask), ("weight", weight)) if p is not None], parts, strict=True):
         if part.shape != (size,):
             raise InputError(f"`{name}` expected shape ({size},), one an example, but it is {part.shape}.")
+    if mask is not None and parts[0].dtype != bool and is_concrete(parts[0]) and not np.isin(parts[0], (0, 1)).all():
+        raise InputError("`mask` expected True or False, 1 or 0, an example; shares between them are a `weight`.")
     xp = jnp if any(isinstance(part, jax.Array) for part in parts) else np
     kind = np.float64 if xp is np else jnp.result_type(float)
     if mask is None:

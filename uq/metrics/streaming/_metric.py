@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..._checks import is_concrete
+from ..._checks import InputError, is_concrete
 from .. import _route
 from . import _sums
 from ._context import Batch
@@ -62,6 +62,7 @@ class Streaming(ABC):
 
     def merge(self, a: State, b: State) -> State:
         """The state of both batches together; associative and commutative."""
+        _check_alike(a, b)
         to = _to_host if is_concrete((a, b)) else _to_device
         return jax.tree.map(lambda x, y: _both(to(x), to(y)), a, b, is_leaf=_is_sum)
 
@@ -97,6 +98,15 @@ class Additive(Streaming):
 @functools.partial(jax.jit, static_argnums=0)
 def _accumulated(metric: Additive, quantities: Any, weight: Any) -> State:
     return metric._accumulate(jnp, quantities, jnp.asarray(weight).astype(jnp.result_type(float)))
+
+
+def _check_alike(a: State, b: State) -> None:
+    """A sentence where two states are not of one metric."""
+    structures: list[Any] = [jax.tree.structure(state) for state in (a, b)]
+    if structures[0] != structures[1] or any(
+        np.shape(x) != np.shape(y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
+    ):
+        raise InputError("A streaming metric expected states of one metric with the same settings, but these differ.")
 
 
 def _is_sum(leaf: Any) -> bool:
@@ -138,6 +148,7 @@ class Collection(Streaming):
         return {name: metric._updated(state[name], batch) for name, metric in self.metrics}
 
     def merge(self, a: State, b: State) -> State:
+        _check_alike(a, b)
         return {name: metric.merge(a[name], b[name]) for name, metric in self.metrics}
 
     def all_reduce(self, state: State, axis_name: Any) -> State:
@@ -148,5 +159,13 @@ class Collection(Streaming):
 
 
 def collect(metrics: Mapping[str, Streaming]) -> Collection:
-    """Several streaming metrics as one."""
+    """Several streaming metrics as one.
+
+    Raises:
+      InputError: none are given, or one is not a streaming metric.
+    """
+    wrong = [name for name, metric in metrics.items() if not isinstance(metric, Streaming)]
+    if wrong or not metrics:
+        said = f"{wrong[0]!r} is {metrics[wrong[0]]!r}" if wrong else "there are none"
+        raise InputError(f"`collect` expected streaming metrics by their names, but {said}.")
     return Collection(tuple(metrics.items()))

@@ -83,6 +83,7 @@ class CalibrationError(Additive):
             value = xp.where(weight > 0, gap, xp.zeros_like(gap)).max()
         else:
             value = (share * gap).sum() if self.norm == "l1" else xp.sqrt((share * gap * gap).sum())
+        value = xp.where(weight.sum() > 0, value, xp.full_like(value, np.nan))[()]  # of no rows nothing is known
         count = state["count"].sum() // (self.num_classes if self.kind == "classwise" else 1)
         return Estimate(
             value, None, count, f"{self.kind} calibration error, {self.norm}, {self.bins} bins of equal width"
@@ -130,4 +131,5 @@ class RegressionCalibrationError(Additive):
         below = xp.cumsum(cells, axis=1)[:, :-1] / xp.where(total > 0, total, xp.ones_like(total))
         levels = xp.asarray(np.arange(1, self.levels + 1) / (self.levels + 1), cells.dtype)
         value = xp.abs(below - levels).mean()
+        value = xp.where(total.sum() > 0, value, xp.full_like(value, np.nan))[()]
         return Estimate(value, None, state["count"], f"mean absolute gap at {self.levels} levels")
