@@ -50,3 +50,4 @@ from .predictive import Interval as Interval
 from .predictive import Predictive as Predictive
 from .table import Table as Table
 from .train import fit as fit
+from .wrap import mixed_precision as mixed_precision
