@@ -148,28 +148,52 @@ def moments_of(parts: Iterator[Part], levels: Any = None) -> Moments:
     if levels is not None:
         check_level("levels", levels)
         levels = np.atleast_1d(np.asarray(levels, np.float64))
-    found: list[tuple[np.ndarray, ...]] = []
+    found = [_Column() for _ in range(3 if levels is None else 4)]
 
     def begin(part: Part) -> tuple[Part, tuple]:
         values = part.pred._begin_moments(), None if levels is None else part.pred._begin_quantile(levels)
         jax.tree.map(lambda leaf: leaf.copy_to_host_async(), values)
         return part, values
 
-    def end(part: Part, values: tuple) -> tuple[np.ndarray, ...]:
-        moments = part.pred._end_moments(values[0])
-        quantiles = () if levels is None else (part.pred._from_base(values[1])[:, : part.num_rows],)
-        return tuple(np.asarray(value) for value in (*(m[: part.num_rows] for m in moments), *quantiles))
+    def end(part: Part, values: tuple) -> None:
+        ended = [np.asarray(value) for value in part.pred._end_moments(values[0])]
+        if levels is not None:
+            ended.append(np.moveaxis(np.asarray(part.pred._from_base(values[1])), 0, -1))
+        for column, value in zip(found, ended, strict=True):
+            column.add(value[: part.num_rows])
 
     pending = None
     for part in parts:
         under_way = begin(part)
         if pending is not None:
-            found.append(end(*pending))
+            end(*pending)
         pending = under_way
     assert pending is not None  # a source without rows has raised
-    found.append(end(*pending))
-    joined = [np.concatenate(values, axis=1 if i == 3 else 0) for i, values in enumerate(zip(*found, strict=True))]
-    return Moments(*joined)
+    end(*pending)
+    mean, aleatoric, epistemic, *quantiles = (column.whole() for column in found)
+    return Moments(mean, aleatoric, epistemic, np.moveaxis(quantiles[0], -1, 0) if quantiles else None)
+
+
+class _Column:
+    """Rows of one result, in one array that grows in place: copies side by side would double the peak of memory."""
+
+    def __init__(self) -> None:
+        self._rows, self._held = 0, np.empty(0)
+
+    def add(self, values: np.ndarray) -> None:
+        """Append rows, `(n, …)`."""
+        if self._rows == 0:
+            self._held = np.empty((0, *values.shape[1:]), values.dtype)
+        rows = self._rows + len(values)
+        if rows > len(self._held):
+            self._held.resize((max(rows, self._rows + self._rows // 4), *values.shape[1:]), refcheck=False)
+        self._held[self._rows : rows] = values
+        self._rows = rows
+
+    def whole(self) -> np.ndarray:
+        """All rows, `(N, …)`."""
+        self._held.resize((self._rows, *self._held.shape[1:]), refcheck=False)
+        return self._held
 
 
 def stream(
