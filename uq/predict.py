@@ -27,8 +27,8 @@ _BUDGET: int | None = None
 def budget() -> int:
     """Bytes that one call's intermediate values may take.
 
-    On a CPU as many as its caches hold: an MLP on 200,000 rows ran 6 times faster in chunks of 32 MiB than in chunks of
-    256 MiB.
+    On a CPU about as many as its caches hold: the moments of an MLP took 1.5 times as long in chunks of 65,536 rows as
+    in the 5,120 that these bytes give (docs/benchmarks.md). Elsewhere more, which was not measured.
     """
     if _BUDGET is not None:
         return _BUDGET
