@@ -168,13 +168,14 @@ def test_a_loaded_posterior_is_saved_to_the_same_bytes(saved: Any, tmp_path: Pat
     assert (tmp_path / "b.uq").read_bytes() == path.read_bytes()
 
 
-def test_looped_members_come_back_looped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapping", [uq.execution.looped, uq.execution.unrolled, uq.execution.chunked(3)], ids=repr)
+def test_members_come_back_under_their_strategy(mapping: Any, tmp_path: Path) -> None:
     x, y = regression()
     one = uq.methods.low_rank(mlp(), uq.likelihoods.Gaussian(), rank=2, num_draws=4)
-    posterior = untrained(uq.ensemble(one, 2, mapping=uq.execution.looped), x, y)
+    posterior = untrained(uq.ensemble(one, 4, mapping=mapping), x, y)
     posterior.save(tmp_path / "a.uq")
     again = uq.load(tmp_path / "a.uq", model=mlp())
-    assert again.method.mapping is uq.execution.looped
+    assert again.method.mapping == mapping
     same_predictions(posterior, again, x)
 
 

@@ -73,8 +73,8 @@ def test_memory_is_bounded_by_itself(members: uq.Members, monkeypatch: Any) -> N
 def test_bytes_are_counted_with_the_network(members: uq.Members) -> None:
     wide = nn.Sequential([nn.Dense(1000), nn.tanh, nn.Dense(2)])
     some = uq.Members(uq.batched_init(wide, 0, X, 2))
-    one = predict_module._bytes_per_row(uq.as_model(mlp()), members, X)
-    other = predict_module._bytes_per_row(uq.as_model(wide), some, X)
+    one = predict_module.bytes_per_row(uq.as_model(mlp()), members, X)
+    other = predict_module.bytes_per_row(uq.as_model(wide), some, X)
     assert other > 50 * one
     assert other >= 2 * 1000 * 4
 

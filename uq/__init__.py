@@ -46,7 +46,11 @@ from .model import from_nnx as from_nnx
 from .posterior import Posterior as Posterior
 from .posterior import posterior as posterior
 from .predict import predict as predict
+from .predict_batches import Moments as Moments
+from .predict_batches import predict_batches as predict_batches
+from .predict_batches import predict_moments as predict_moments
 from .predictive import Interval as Interval
 from .predictive import Predictive as Predictive
 from .table import Table as Table
 from .train import fit as fit
+from .wrap import mixed_precision as mixed_precision

@@ -41,7 +41,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"There is no {kind} {name!r}; the {kind}s are {', '.join(sorted(known))}: {hint}")
 
 
-def _row_list(rows: np.ndarray, limit: int = 5) -> str:
+def row_list(rows: np.ndarray, limit: int = 5) -> str:
     shown = ", ".join(str(int(r)) for r in rows[:limit])
     more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
     return f"row {shown}" if len(rows) == 1 else f"rows {shown}{more}"
@@ -60,7 +60,7 @@ def check_finite(name: str, value: Any) -> None:
             raise InputError(f"`{name}` expected a finite number, but it is {value}.")
         rows = np.flatnonzero(bad.reshape(bad.shape[0], -1).any(axis=1))
         raise InputError(
-            f"`{name}` expected finite numbers, but {_row_list(rows)} of {value.shape[0]} "
+            f"`{name}` expected finite numbers, but {row_list(rows)} of {value.shape[0]} "
             f"hold{'s' if len(rows) == 1 else ''} NaN or infinity. Drop or impute those rows first."
         )
 
@@ -84,9 +84,7 @@ def leading_size(name: str, tree: Any) -> int:
 
 def check_inputs(x: Any, *, name: str = "x") -> Any:
     """`x` as arrays: every leaf numeric, finite, with the same number of examples."""
-    if isinstance(x, list | tuple) and x and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x)):
-        x = _as_numeric(name, x)  # nested lists of numbers are one array
-    x = jax.tree.map(lambda leaf: _as_numeric(name, leaf), x)
+    x = as_arrays(name, x)
     size = leading_size(name, x)
     if size == 0:
         raise InputError(f"`{name}` expected at least one example, but it is empty (0 rows).")
@@ -95,7 +93,14 @@ def check_inputs(x: Any, *, name: str = "x") -> Any:
     return x
 
 
-def _as_numeric(name: str, leaf: Any) -> Any:
+def as_arrays(name: str, x: Any) -> Any:
+    """`x` with every leaf a numeric array; nested lists of numbers are one array."""
+    if isinstance(x, list | tuple) and x and all(np.ndim(leaf) == 0 for leaf in jax.tree.leaves(x)):
+        return as_numeric(name, x)
+    return jax.tree.map(lambda leaf: as_numeric(name, leaf), x)
+
+
+def as_numeric(name: str, leaf: Any) -> Any:
     if isinstance(leaf, jax.Array):
         return leaf
     try:
@@ -112,18 +117,18 @@ def _as_numeric(name: str, leaf: Any) -> Any:
     return array
 
 
-def check_width_of_inputs(x: Any, example: Any, *, name: str = "x") -> None:
+def check_width_of_inputs(x: Any, example: Any, *, name: str = "x", like: str = "in training") -> None:
     """Raise unless one example of `x` has the shape that the networks were trained on."""
     want = jax.tree_util.tree_flatten_with_path(example)[0]
     got = jax.tree_util.tree_flatten_with_path(x)[0]
     if [path for path, _ in want] != [path for path, _ in got]:
         names = ", ".join(path_name(path) or "one array" for path, _ in want)
-        raise InputError(f"`{name}` expected the same parts as in training ({names}).")
+        raise InputError(f"`{name}` expected the same parts as {like} ({names}).")
     for (path, leaf), (_, given) in zip(want, got, strict=True):
         if np.shape(given)[1:] != np.shape(leaf):
             label = f"{name}/{path_name(path)}" if path else name
             raise InputError(
-                f"`{label}` expected shape {('N', *np.shape(leaf))}, as in training, but has shape {np.shape(given)}."
+                f"`{label}` expected shape {('N', *np.shape(leaf))}, as {like}, but has shape {np.shape(given)}."
             )
 
 

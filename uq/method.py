@@ -18,7 +18,7 @@ from ._checks import InputError, check_count
 from ._tree import is_key
 from ._typing import Array, ArrayLike, Key, PyTree
 from .execution import Mapping as MemberMapping
-from .execution import vmapped
+from .execution import check_mapping, vmapped
 from .execution._bundles import bundled
 from .likelihoods import Likelihood
 from .members import Members, member_keys
@@ -102,7 +102,7 @@ def ensemble(
     Args:
       method: a method for one member.
       size: K.
-      mapping: how the member axis runs: `uq.execution.vmapped` or `looped`; same numbers.
+      mapping: how the member axis runs: `uq.execution.vmapped`, `looped`, `unrolled` or `chunked(n)`; same numbers.
       hyperparams: values with a leading member axis, `{"learning_rate": (K,), …}`, for an optimizer built with
         `optax.inject_hyperparams`: a sweep in one program. Arrays `(K, …)` given to `inject_hyperparams` itself
         are understood too.
@@ -125,6 +125,7 @@ def ensemble(
         )
     if method.member is not None:
         raise InputError("`ensemble` expected a method for one member, but got an ensemble; make one larger instead.")
+    mapping = check_mapping("mapping", mapping)
     swept = {name: jnp.asarray(value) for name, value in (hyperparams or {}).items()}
     for name, value in swept.items():
         if value.ndim == 0 or value.shape[0] != size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -17,6 +18,9 @@ import jax.numpy as jnp
 from ._checks import InputError
 from ._tree import is_key
 from ._typing import Array, Key, PyTree
+
+compute_dtype: ContextVar[Any] = ContextVar("compute_dtype", default=None)
+"""The dtype NNX layers compute in, where `mixed_precision` asks for one; linen's follow their weights by themselves."""
 
 
 class Variables(NamedTuple):
@@ -312,6 +316,8 @@ def from_nnx(make: Callable[..., Any]) -> Model:
         rngs = jax.tree.map(blank, abstract_rngs)
         module = nnx.merge(graphdef, variables.params, rngs, carried, copy=True)
         module.set_attributes(deterministic=key is None, use_running_average=not train, raise_if_not_found=False)
+        if compute_dtype.get() is not None:  # else the averages of a BatchNorm widen what follows
+            module.set_attributes(dtype=compute_dtype.get(), raise_if_not_found=False)
         names = tags()
         if key is not None and names:
             nnx.reseed(module, **_streams(key, names))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 
 from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
 from ._checks import InputError, check_count, check_inputs, check_width_of_inputs, is_concrete
+from ._rows import Source, inputs_source, pairs_source
 from ._tree import tree_size
 from ._typing import Array, ArrayLike, Key, PyTree
 from .execution import compiled, run_once
@@ -20,8 +21,10 @@ from .likelihoods import Likelihood
 from .members import Members, as_key, num_members, stack
 from .method import Method, ensemble
 from .methods.map_estimate import MapState, map_estimate
+from .metrics import streaming
 from .model import Model, Variables, as_model
 from .predict import predict
+from .predict_batches import Limits, Moments, Part, check_limits, cut, evaluated, moments_of, stream
 from .predictive import Predictive
 from .standardize import Scaling
 from .wrap import standardized
@@ -150,6 +153,92 @@ class Posterior:
         z = x if self.inputs is None else self.inputs.apply(x)
         members = self.sample(num_samples, key=key)
         return predict(self.method.model, self.likelihood, members, z, batch_size=batch_size, member_size=member_size)
+
+    def predict_batches(
+        self,
+        x: Any,
+        *,
+        num_samples: int | None = None,
+        key: Key | None = None,
+        batch_size: int | None = None,
+        member_size: int | None = None,
+        memory: int | None = None,
+    ) -> Iterator[Predictive]:
+        """`predict` for more rows than fit in memory: one `Predictive` after another, for consecutive rows.
+
+        Each has `batch_size` rows, the last one what remains, however the rows were batched; all run in one program.
+
+        Args:
+          x: inputs `(N, …)` as in training, which may be a memory map; or an iterator (or list) of batches of them, of
+            any sizes, read when needed.
+          num_samples, key: as in `predict`; drawn once.
+          batch_size, member_size: rows and networks at a time; None chooses from `memory`.
+          memory: bytes that the values of one chunk may take; None is 32 MiB on a CPU, whose caches they fit, and 256
+            MiB elsewhere.
+        Raises:
+          InputError: as `predict`, with the number of the batch or of the row.
+        """
+        limits = check_limits(Limits(batch_size, member_size, memory))
+        return map(cut, self._stream(inputs_source(x, self.example), num_samples, key, limits))
+
+    def moments(
+        self,
+        x: Any,
+        *,
+        levels: ArrayLike | None = None,
+        num_samples: int | None = None,
+        key: Key | None = None,
+        batch_size: int | None = None,
+        member_size: int | None = None,
+        memory: int | None = None,
+    ) -> Moments:
+        """Mean, variances and, at the `levels` asked for, quantiles of every row, without holding members' outputs.
+
+        Args:
+          x, num_samples, key, batch_size, member_size, memory: as in `predict_batches`.
+          levels: levels of quantiles, `(Q,)`, in (0, 1).
+        Raises:
+          InputError: as `predict_batches`; quantiles of classes.
+        """
+        limits = check_limits(Limits(batch_size, member_size, memory))
+        return moments_of(self._stream(inputs_source(x, self.example), num_samples, key, limits), levels)
+
+    def evaluate_batches(
+        self,
+        data: Any,
+        metrics: Mapping[str, streaming.Streaming] | streaming.Streaming,
+        *,
+        num_samples: int | None = None,
+        key: Key | None = None,
+        batch_size: int | None = None,
+        member_size: int | None = None,
+        memory: int | None = None,
+    ) -> Any:
+        """Streaming metrics over more rows than fit in memory.
+
+        Args:
+          data: `(x, y)` or `(x, y, weight)`; or an iterable of such tuples, of any sizes, read when needed.
+          metrics: `{name: metric}` of `uq.metrics.streaming`, or one of them.
+          num_samples, key, batch_size, member_size, memory: as in `predict_batches`.
+        Returns:
+          `{name: Estimate}`, or what the one metric computes.
+        Raises:
+          InputError: as `predict_batches`; targets unlike the inputs in number, or not what the likelihood takes.
+        """
+        limits = check_limits(Limits(batch_size, member_size, memory))
+        metric = streaming.collect(metrics) if isinstance(metrics, Mapping) else metrics
+        if not isinstance(metric, streaming.Streaming):
+            raise InputError(
+                "`metrics` expected uq.metrics.streaming metrics, {name: metric} or one of them, but got a "
+                f"{type(metrics).__name__}."
+            )
+        return evaluated(self._stream(pairs_source(data), num_samples, key, limits), metric)
+
+    def _stream(self, source: Source, num_samples: int | None, key: Key | None, limits: Limits) -> Iterator[Part]:
+        members = self.sample(num_samples, key=key)
+        prepare = (lambda x: x) if self.inputs is None else self.inputs.apply
+        model, likelihood, example = self.method.model, self.likelihood, self.example
+        return stream(model, likelihood, members, source, limits, example=example, prepare=prepare)
 
     def take(self, index: Any) -> Posterior:
         """The posterior of some members: an int, a slice, or a list of them; `best` picks one by a score."""

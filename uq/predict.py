@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,8 +20,19 @@ from .model import Model, as_model
 from .predictive import Predictive
 
 _PROGRAMS = ProgramCache()
-_BUDGET = 256 * 2**20
-"""Bytes that one call's intermediate values may take."""
+_BUDGET: int | None = None
+"""Bytes that one call's intermediate values may take; None is `budget`'s choice."""
+
+
+def budget() -> int:
+    """Bytes that one call's intermediate values may take.
+
+    On a CPU about as many as its caches hold: the moments of an MLP took 1.5 times as long in chunks of 65,536 rows as
+    in the 5,120 that these bytes give (docs/benchmarks.md). Elsewhere more, which was not measured.
+    """
+    if _BUDGET is not None:
+        return _BUDGET
+    return (32 if jax.default_backend() == "cpu" else 256) * 2**20
 
 
 def predict(
@@ -42,7 +54,8 @@ def predict(
       likelihood: what its outputs mean.
       members: the networks.
       x: inputs, `(N, …)` or a pytree of such.
-      batch_size: rows at a time; None chooses so that intermediate values stay below 256 MiB.
+      batch_size: rows at a time; None chooses so that intermediate values stay within a CPU's caches (32 MiB),
+        or 256 MiB elsewhere.
       member_size: members at a time; None chooses likewise.
     Returns:
       A `Predictive` over N examples and M members.
@@ -51,35 +64,57 @@ def predict(
         wrong width, or inputs that the network cannot take.
     """
     model = as_model(model)
-    if not isinstance(members, Members):
-        raise InputError(
-            f"`predict` expected `Members`, but got a {type(members).__name__}; for trained variables use "
-            "uq.posterior(model, likelihood, variables).predict(x)."
-        )
+    check_members("predict", members)
     x = check_inputs(x)
     num_rows, size = leading_size("x", x), num_members(members)
     check_outputs(model, likelihood, members, x)
-    allowed = max(1, _BUDGET // max(_bytes_per_row(model, members, x), 1))
+    allowed = max(1, budget() // max(bytes_per_row(model, members, x), 1))
     if member_size is None:
         member_size = max(1, allowed // min(num_rows, 256))
     member_size = min(check_count("member_size", member_size), size)
     batch_size = max(1, allowed // member_size) if batch_size is None else check_count("batch_size", batch_size)
-    batch_size = _bucket(min(batch_size, num_rows))
-    program = _PROGRAMS.get(fingerprint(model), lambda: _program(model))
+    batch_size = bucket(min(batch_size, num_rows))
+    forward = forward_of(model, likelihood, members, member_size)
 
     rows: list[Any] = []
     for start in range(0, num_rows, batch_size):
         part = jax.tree.map(lambda leaf: _padded(leaf[start : start + batch_size], batch_size), x)
-        taken = min(batch_size, num_rows - start)
-        chunks = [
-            columns_of(program(_chunk(members, first, member_size), part), likelihood)[: size - first, :taken]
+        ready = forward(part)[:, : min(batch_size, num_rows - start)]
+        if rows:  # several parts are gathered on the host, each while the next is computed
+            rows[-1] = np.asarray(rows[-1])
+        rows.append(ready)
+    outputs = rows[0] if len(rows) == 1 else jnp.asarray(np.concatenate(rows, axis=1))
+    return Predictive(outputs, likelihood, weight_of(members, outputs.dtype))
+
+
+def forward_of(model: Model, likelihood: Likelihood, members: Members, member_size: int) -> Callable[[PyTree], Array]:
+    """`x -> (M, N, …, width)` through the model's compiled program, `member_size` members at a time."""
+    program = _PROGRAMS.get(fingerprint(model), lambda: _program(model))
+    size = num_members(members)
+
+    def forward(x: PyTree) -> Array:
+        parts = [
+            columns_of(program(_chunk(members, first, member_size), x), likelihood)[: size - first]
             for first in range(0, size, member_size)
         ]
-        part = chunks[0] if len(chunks) == 1 else jnp.concatenate(chunks)
-        rows.append(part if taken == num_rows else np.asarray(part))  # several parts are gathered on the host
-    outputs = rows[0] if len(rows) == 1 else jnp.asarray(np.concatenate(rows, axis=1))
-    weight = jnp.full(size, 1 / size, outputs.dtype) if members.weight is None else members.weight
-    return Predictive(outputs, likelihood, weight)
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+    return forward
+
+
+def weight_of(members: Members, dtype: Any) -> Array:
+    """Member weights, `(M,)`; equal where there are none."""
+    size = num_members(members)
+    return jnp.full(size, 1 / size, dtype) if members.weight is None else members.weight
+
+
+def check_members(name: str, members: Any) -> None:
+    """Raise unless `members` are `Members`."""
+    if not isinstance(members, Members):
+        raise InputError(
+            f"`{name}` expected `Members`, but got a {type(members).__name__}; for trained variables use "
+            f"uq.posterior(model, likelihood, variables), and its methods."
+        )
 
 
 def _program(model: Model) -> Any:
@@ -118,7 +153,7 @@ def _padded(leaf: Any, size: int) -> Any:
     return module.concatenate([leaf, module.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))])
 
 
-def _bucket(num: int) -> int:
+def bucket(num: int) -> int:
     """`num` rounded up to three significant bits, so that data of similar length share a compiled program."""
     step = 2 ** max(0, math.ceil(math.log2(num)) - 3) if num > 8 else 1
     return -(-num // step) * step
@@ -147,7 +182,7 @@ def _first_line(error: Exception) -> str:
     return text[0] if text else type(error).__name__
 
 
-def _bytes_per_row(model: Model, members: Members, x: PyTree) -> int:
+def bytes_per_row(model: Model, members: Members, x: PyTree) -> int:
     """Bytes of all intermediate values of one member for one row: an upper bound of what a call holds at once."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), members.variables)
     few = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape[1:]), _canonical(leaf.dtype)), x)

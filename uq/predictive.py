@@ -124,9 +124,17 @@ class Predictive:
 
     def _moments(self) -> tuple[Array, Array, Array]:
         """Mean, aleatoric and epistemic variance, in the user's units."""
+        return self._end_moments(self._begin_moments())
+
+    def _begin_moments(self) -> tuple[Array, Array, Array]:
+        """The device's part of `_moments`, which does not wait for it."""
+        return self._run(_member_laws.moments) if self._linear else self._run_here(_member_laws.moments)
+
+    def _end_moments(self, moments: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """The change of units, which does."""
         if not self._linear:
-            return self._run_here(_member_laws.moments)
-        mean, aleatoric, epistemic = self._run(_member_laws.moments)
+            return moments
+        mean, aleatoric, epistemic = moments
         return self._from_base(mean), self._scaled(aleatoric, 2), self._scaled(epistemic, 2)
 
     def _needs(self, *tasks: str, what: str) -> None:
@@ -232,6 +240,10 @@ class Predictive:
         Returns:
           `(N,)` or `(N, D)` for one level, with a leading axis Q for several.
         """
+        return self._from_base(self._begin_quantile(level))
+
+    def _begin_quantile(self, level: ArrayLike) -> Array:
+        """Quantiles on the scale of the likelihood's base: the device's part, which does not wait for it."""
         self._needs("regression", what="quantile")
         check_level("level", level)
         if np.ndim(level) > 1:
@@ -239,12 +251,8 @@ class Predictive:
         # The smaller tail is formed before rounding to float32: 1 − 1e-9 keeps its nine digits.
         level = np.asarray(level, np.float64) if is_concrete(level) else jnp.asarray(level, self.outputs.dtype)
         upper = level > 0.5
-        return self._from_base(
-            self._tails(
-                jnp.where(upper, 1 - level, level) if not is_concrete(level) else np.where(upper, 1 - level, level),
-                upper,
-            )
-        )
+        xp: Any = np if is_concrete(level) else jnp
+        return self._tails(xp.where(upper, 1 - level, level), upper)
 
     def _tails(self, tail: Any, upper: Any) -> Array:
         """Quantiles on the scale of the likelihood's base: `tail` is the probability beyond them, on the side given."""

@@ -4,5 +4,8 @@ from .compiling import compiled as compiled
 from .compiling import run_once as run_once
 from .compiling import same_for_any_size as same_for_any_size
 from .mapping import Mapping as Mapping
+from .mapping import check_mapping as check_mapping
+from .mapping import chunked as chunked
 from .mapping import looped as looped
+from .mapping import unrolled as unrolled
 from .mapping import vmapped as vmapped
