@@ -20,3 +20,36 @@ def ctrl_c_as_usual():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+SLOW = (
+    "laws/test_wrapped.py::test_family[truncated-",
+    "laws/test_student.py::test_family[student-",
+    "laws/test_mixture.py::test_mixtures_of_other_families[student]",
+    "laws/test_mixture.py::test_entropy_of_mixtures_of_other_families[student]",
+    "laws/test_continuous.py::test_family[inverse gamma-",
+    "test_predictive_families.py::test_continuous_families[moved]",
+    "test_predictive_families.py::test_continuous_families[Quantile]",
+    "test_predictive_families.py::test_continuous_families[MixtureDensity]",
+    "test_predictive_families.py::test_it_is_a_pytree_and_jits[Poisson]",
+    "test_predictive_families.py::test_it_is_a_pytree_and_jits[moved]",
+    "test_predictive_families.py::test_counts[Poisson]",
+    "metrics/test_decomposition.py::test_ensemble_of_regressions[crps-weight1]",
+    "metrics/test_decomposition.py::test_sizes_against_the_average_over_all_subsets[crps]",
+    "metrics/test_kernel.py::test_unbiased_estimates_of_a_calibrated_model_average_zero",
+    "metrics/test_scores.py::test_defect_09_student_t_in_float32_and_at_its_centre[10000.0]",
+    "test_predict_batches.py::test_the_same_as_all_rows_at_once[StudentT]",
+    "execution/test_mapping.py::test_the_same_numbers_for_every_network[linen-attention]",
+    "execution/test_mapping.py::test_the_same_numbers_for_every_network[linen-rnn]",
+    "execution/test_mapping.py::test_the_same_numbers_for_every_network[nnx-rnn]",
+    "execution/test_mapping.py::test_the_same_numbers_for_every_network[nnx-resnet]",
+    "test_losses.py::test_energy_score_against_monte_carlo[kind1]",
+)
+"""Beginnings of the names of cases that compile for long, and have quicker siblings in the default run."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(SLOW):
+            item.add_marker(pytest.mark.slow)

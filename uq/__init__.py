@@ -43,6 +43,8 @@ from .model import as_model as as_model
 from .model import from_functions as from_functions
 from .model import from_linen as from_linen
 from .model import from_nnx as from_nnx
+from .planning import Plan as Plan
+from .planning import plan as plan
 from .posterior import Posterior as Posterior
 from .posterior import posterior as posterior
 from .predict import predict as predict

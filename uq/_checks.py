@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -157,3 +158,18 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"`{name}` expected a whole number of at least {least}, but it is {value!r}.")
     return int(value)
+
+
+def place_in_own_code(error: BaseException) -> str:
+    """Where in the user's own code an error arose: the innermost line outside installed packages and this one."""
+    found = "a line"
+    step = error.__traceback__
+    while step is not None:
+        name = step.tb_frame.f_code.co_filename
+        if "site-packages" not in name and not name.startswith((_HERE, "<")):
+            found = f"{Path(name).name}, line {step.tb_lineno},"
+        step = step.tb_next
+    return found
+
+
+_HERE = str(Path(__file__).parent)

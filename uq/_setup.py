@@ -16,6 +16,7 @@ from ._checks import (
     check_same_length,
     check_width_of_inputs,
     leading_size,
+    place_in_own_code,
 )
 from ._training import Data
 from ._typing import PyTree
@@ -42,6 +43,8 @@ class Settings(NamedTuple):
     batch: int
     epochs: int
     call_epochs: int
+    shared: bool = False
+    """Whether all members see the same batches."""
 
 
 def default_epochs(num_rows: int, batch_size: int) -> int:
@@ -114,9 +117,20 @@ def standardize_targets(
 
 
 def choose_rows(
-    method: Method, validation: Any, held: Any, counted: np.ndarray, num_rows: int, size: int, words: tuple[int, ...]
+    method: Method,
+    validation: Any,
+    held: Any,
+    counted: np.ndarray,
+    num_rows: int,
+    size: int,
+    words: tuple[int, ...],
+    *,
+    shared: bool = False,
 ) -> holdout.Rows:
-    """The rows each member trains on and is stopped by, among those `counted` (of positive weight)."""
+    """The rows each member trains on and is stopped by, among those `counted` (of positive weight).
+
+    With `shared` batches, all members leave out the same.
+    """
     if held is not None:
         rows = holdout.Rows(
             np.broadcast_to(counted.astype(np.int32), (size, len(counted))),
@@ -128,9 +142,8 @@ def choose_rows(
             share = 0.1 if method.early_stopping and len(counted) >= 50 else 0.0
         if isinstance(share, bool) or not isinstance(share, int | float):
             raise InputError(f"`validation` expected a fraction or a pair (x, y), but got a {type(share).__name__}.")
-        rows = holdout.Rows(
-            *(counted[part].astype(np.int32) for part in holdout.fraction(words, size, len(counted), share))
-        )
+        found = holdout.fraction(words, 1 if shared else size, len(counted), share)
+        rows = holdout.Rows(*(np.broadcast_to(counted[part].astype(np.int32), (size, part.shape[1])) for part in found))
     if rows.held_out.shape[1] and method.evaluate is None:
         raise InputError(f"{method.name} cannot be stopped by held-out rows; pass validation=0.")
     return rows
@@ -143,12 +156,12 @@ def choose_batch_size(wanted: int | None, num_rows: int, rows: holdout.Rows) -> 
     return min(_BATCH if wanted is None else wanted, rows.train.shape[1])
 
 
-def plan(rows: holdout.Rows, size: int, batch_size: int, epochs: int) -> Settings:
+def plan(rows: holdout.Rows, size: int, batch_size: int, epochs: int, *, shared: bool = False) -> Settings:
     num = rows.train.shape[1]
     steps = -(-num // batch_size)
     batch = -(-num // steps)
     call_epochs = int(np.clip(_CALL_ROWS // (size * steps * batch), 1, 32))
-    return Settings(size, steps, batch, epochs, call_epochs)
+    return Settings(size, steps, batch, epochs, call_epochs, shared)
 
 
 def device_data(x: PyTree, y: Any, weight: np.ndarray, rows: holdout.Rows, settings: Settings, patience: int) -> Data:
@@ -186,19 +199,29 @@ def _canonical(leaf: Any) -> Any:
     return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
 
 
-def check_network(method: Method, likelihood: Any, example: PyTree, y: Any) -> None:
-    """Raise, in a sentence, where the network cannot take two rows of `x` or its outputs do not fit the targets."""
+def check_network(method: Method, likelihood: Any, example: PyTree, y: Any) -> Any:
+    """The network on two rows of `x`, as jax reads it.
+
+    Raises:
+      InputError: the network cannot take them, or its outputs do not fit the targets.
+    """
     key = as_key(0)
     try:
-        outputs = jax.eval_shape(lambda x: method.model.apply(method.model.init(key, x), x)[0], example)
+        variables = jax.eval_shape(method.model.init, key, example)
+        forward, outputs = jax.make_jaxpr(lambda v, x: method.model.apply(v, x)[0], return_shape=True)(
+            variables, example
+        )
     except InputError:
         raise
     except Exception as error:
         shapes = jax.tree.map(lambda leaf: ("N", *leaf.shape[1:]), example)
-        text = str(error).strip().splitlines()
-        raise InputError(
-            f"The network cannot take inputs of shape {shapes}. It says: {text[0] if text else type(error).__name__}"
-        ) from error
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
+            raise InputError(
+                f"The network cannot be compiled: {place_in_own_code(error)} asks for numbers that are not there yet "
+                f"({text.rstrip('.')}). Write jnp.where or jax.lax.cond instead of an `if`, and jnp instead of np."
+            ) from error
+        raise InputError(f"The network cannot take inputs of shape {shapes}. It says: {text}") from error
     if not hasattr(outputs, "shape"):
         raise InputError(f"The network expected to return one array, but returns a {type(outputs).__name__}.")
     if not likelihood.free:  # `attach` has checked the others
@@ -210,3 +233,4 @@ def check_network(method: Method, likelihood: Any, example: PyTree, y: Any) -> N
             f"{('N', *np.shape(y)[1:])}: it expected to give one row of outputs for each target. Flatten its inputs, "
             "or pool over positions, before the last layer."
         )
+    return forward

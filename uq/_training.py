@@ -11,8 +11,9 @@ import numpy as np
 
 from ._tree import tree_where
 from ._typing import Array, PyTree
-from .execution import Mapping
+from .execution import Strategy, lowered
 from .method import Batch, Method, all_finite
+from .wrap import with_products
 
 _REFRESH_BATCHES = 8
 
@@ -62,12 +63,11 @@ class Data(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """Which updates one call does: `epochs` epochs from `first` on, or steps `low` to `high` of one epoch."""
+    """Which updates one call does: steps `low` to `high` of each epoch from `first` on."""
 
-    first: Array
-    epochs: Array
-    low: Array
-    high: Array
+    first: int
+    low: int
+    high: int
 
 
 def without_optimizer(state: PyTree) -> PyTree:
@@ -81,7 +81,7 @@ def with_optimizer_of(state: PyTree, stripped: PyTree) -> PyTree:
 
 
 def start_run(state: PyTree, size: int, *, keep_best: bool) -> Run:
-    """A run about to begin. Made on the host, around the state as it is: nothing of it is compiled or copied."""
+    """A run about to begin, around the state as it is."""
     kept, dtype = without_optimizer(state), jax.dtypes.canonicalize_dtype(np.float64)
     parts: dict[str, Any] = dict(
         state=state,
@@ -97,14 +97,22 @@ def start_run(state: PyTree, size: int, *, keep_best: bool) -> Run:
     return Run(**parts)
 
 
-def training_program(
-    method: Method, mapping: Mapping, key_impl: str
-) -> Callable[[Run, Data, Array, Array, Stretch], tuple[Run, Array, Array]]:
-    """`(run, data, index, keys, stretch) -> (run, losses, held_out_losses)` for one method.
+class Parts(NamedTuple):
+    """What a run is made of, for all members."""
 
-    `index` `(E, K, S, B)` and `keys` `(E, K, S, W)` hold the batches of up to E epochs; the losses are `(E, K)`.
-    All bounds are traced: one program serves any number of epochs, seeds and data of equal shape.
-    """
+    update: Callable[[Run, Data, Array, Array, Array, Array], Run]
+    """`update(run, data, index (K, S, B), keys (K, S, W), epoch, step)`."""
+    end_epoch: Callable[[Run, Data, Array, Array], tuple[Run, Array, Array]]
+    """`end_epoch(run, data, index, epoch) -> (run, losses (K,), held_out_losses (K,))`."""
+
+
+def training_parts(method: Method, strategy: Strategy, key_impl: str) -> Parts:
+    """The two parts, executed as `strategy` says; every number that is not a shape is traced."""
+    mapping = strategy.mapping
+    if strategy.lowering:
+        method = _lowered(method)
+    evaluate: Any = method.evaluate
+    refresh: Any = method.refresh
 
     def rows(tree: PyTree, index: Array) -> PyTree:
         return jax.tree.map(lambda leaf: _rows(leaf, index), tree)
@@ -113,12 +121,21 @@ def training_program(
         # Read in the middle of the step: the first rate is not 0, nor the last.
         done = ((epoch * data.mask.shape[0] + step).astype(data.progress.dtype) + 0.5) * data.progress[0]
 
-        def one(state: PyTree, index: Array, words: Array) -> tuple[PyTree, Any]:
+        def batch(index: Array) -> Batch:
             weight = _rows(data.weight, index) * _at(data.mask, step)
-            batch = Batch(rows(data.x, index), _rows(data.y, index), weight, data.num_data, done)
-            return method.update(jax.random.wrap_key_data(words, impl=key_impl), state, batch)
+            return Batch(rows(data.x, index), _rows(data.y, index), weight, data.num_data, done)
 
-        state, info = mapping(one)(run.state, _at(index, step, 1), _at(keys, step, 1))
+        def one(state: PyTree, index: Array, words: Array) -> tuple[PyTree, Any]:
+            return method.update(jax.random.wrap_key_data(words, impl=key_impl), state, batch(index))
+
+        now = _at(index, step, 1)
+        if now.shape[0] < keys.shape[0]:  # one order for all members: the batch is taken once
+            same = batch(now[0])
+            state, info = mapping(
+                lambda state, words: method.update(jax.random.wrap_key_data(words, impl=key_impl), state, same)
+            )(run.state, _at(keys, step, 1))
+        else:
+            state, info = mapping(one)(run.state, now, _at(keys, step, 1))
         finite = run.finite & (info.finite | ~run.active)
         loss = jnp.where(run.active, info.loss.astype(run.epoch_loss.dtype), 0)
         return run._replace(state=state, finite=finite, epoch_loss=run.epoch_loss + loss)
@@ -127,7 +144,7 @@ def training_program(
         def one(state: PyTree, index: Array) -> Array:
             def batch(args: tuple[Array, Array]) -> tuple[Array, Array]:
                 index, mask = args
-                losses = method.evaluate(state, Batch(rows(data.x, index), _rows(data.y, index)))  # type: ignore[misc]
+                losses = evaluate(state, Batch(rows(data.x, index), _rows(data.y, index)))
                 weight = mask * _rows(data.weight, index)
                 return jnp.where(weight > 0, losses * weight, 0).sum(), weight.sum()
 
@@ -141,9 +158,10 @@ def training_program(
         finite = run.finite & (mapping(lambda state: all_finite(without_optimizer(state)))(run.state) | ~run.active)
         keep, losses = run.active & finite, jnp.where(run.active, run.epoch_loss / steps, jnp.nan)
         state = run.state
-        if method.refresh is not None:
+        if refresh is not None:
             some = index[:, : min(steps, _REFRESH_BATCHES)]
-            state = mapping(lambda state, index: method.refresh(state, rows(data.x, index)))(state, some)  # type: ignore[misc]
+            some = jnp.broadcast_to(some, (keep.shape[0], *some.shape[1:]))
+            state = mapping(lambda state, index: refresh(state, rows(data.x, index)))(state, some)
         before = tree_where(keep, without_optimizer(state), run.before)
         state = with_optimizer_of(state, before)
         run = run._replace(state=state, before=before, active=keep, finite=finite)
@@ -162,33 +180,74 @@ def training_program(
             run = run._replace(active=keep & (waited < data.patience))
         return run._replace(epoch_loss=jnp.zeros_like(run.epoch_loss)), losses, held
 
-    def program(run: Run, data: Data, index: Array, keys: Array, stretch: Stretch) -> tuple[Run, Array, Array]:
-        size, steps = index.shape[1], index.shape[2]
-        empty = jnp.full((index.shape[0], size), jnp.nan, run.epoch_loss.dtype)
+    return Parts(update, end_epoch)
 
-        def epoch(e: Array, carry: tuple[Run, Array, Array]) -> tuple[Run, Array, Array]:
-            run, losses, held = carry
-            number = stretch.first + e
-            orders, noise = _at(index, e), _at(keys, e)
 
-            def step(s: Array, run: Run) -> Run:
-                return update(run, data, orders, noise, number, s)
+def _lowered(method: Method) -> Method:
+    """The method with convolutions as matrix products.
 
-            run = jax.lax.fori_loop(stretch.low, stretch.high, step, run)
+    The network is lowered where the method can be built over another: gradients of products are products, while the
+    library's gradients of convolutions are convolutions of larger kernels.
+    """
+    if method.over is not None:
+        return method.over(with_products)
+    return method._replace(
+        update=lowered(method.update),
+        evaluate=method.evaluate and lowered(method.evaluate),
+        refresh=method.refresh and lowered(method.refresh),
+    )
 
-            def finish(run: Run) -> tuple[Run, Array, Array]:
-                return end_epoch(run, data, orders, number)
 
-            def wait(run: Run) -> tuple[Run, Array, Array]:
-                nothing = jnp.full_like(run.epoch_loss, jnp.nan)
-                return run, nothing, nothing
+def many_steps(update: Callable[..., Run]) -> Callable[..., Run]:
+    """`(run, data, index, keys, epoch, low, high) -> run`: steps `low` to `high` of an epoch in one call.
 
-            run, loss, out = jax.lax.cond(stretch.high == steps, finish, wait, run)
-            return run, _put(losses, loss, e), _put(held, out, e)
+    All bounds are traced: one program serves any number of epochs, seeds and data of equal shape.
+    """
 
-        return jax.lax.fori_loop(0, stretch.epochs, epoch, (run, empty, empty))
+    def program(run: Run, data: Data, index: Array, keys: Array, epoch: Array, low: Array, high: Array) -> Run:
+        return jax.lax.fori_loop(low, high, lambda s, run: update(run, data, index, keys, epoch, s), run)
 
     return program
+
+
+def single_steps(update: Callable[..., Run]) -> Callable[..., Run]:
+    """The same signature and numbers as `many_steps`, one call of a compiled `update` a step."""
+
+    def program(run: Run, data: Data, index: Array, keys: Array, epoch: Any, low: Any, high: Any) -> Run:
+        for s in range(int(low), int(high)):
+            run = update(run, data, index, keys, epoch, np.int32(s))
+        return run
+
+    return program
+
+
+def take_stretch(
+    advance: Callable[..., Run],
+    end_epoch: Callable[..., tuple[Run, Array, Array]],
+    run: Run,
+    data: Data,
+    index: np.ndarray,
+    keys: np.ndarray,
+    stretch: Stretch,
+) -> tuple[Run, np.ndarray, np.ndarray]:
+    """The run after a stretch, and the losses and held-out losses `(E, K)`.
+
+    `index` `(E, K, S, B)`, or `(E, 1, S, B)` for one order of all, and `keys` `(E, K, S, W)` hold the batches of E
+    epochs. Calls are dispatched without waiting for the one before; losses are read when the stretch is over.
+    """
+    found = []
+    bounds = np.int32(stretch.low), np.int32(stretch.high)
+    for e in range(len(index)):
+        orders, noise = jax.device_put((index[e], keys[e]))
+        epoch = np.int32(stretch.first + e)
+        run = advance(run, data, orders, noise, epoch, *bounds)
+        if stretch.high == index.shape[2]:
+            run, *losses = end_epoch(run, data, orders, epoch)
+            found.append(losses)
+    all_losses = np.full((2, len(index), keys.shape[1]), np.nan, run.epoch_loss.dtype)
+    for e, losses in enumerate(found):
+        all_losses[:, e] = np.asarray(losses)
+    return run, all_losses[0], all_losses[1]
 
 
 # Positions here are never negative nor too large; saying so spares the program the code for those that are.
@@ -200,7 +259,3 @@ def _rows(leaf: Array, index: Array) -> Array:
 
 def _at(array: Array, position: Array, axis: int = 0) -> Array:
     return jax.lax.dynamic_index_in_dim(array, position, axis, keepdims=False, allow_negative_indices=False)
-
-
-def _put(array: Array, value: Array, position: Array) -> Array:
-    return jax.lax.dynamic_update_index_in_dim(array, value, position, 0, allow_negative_indices=False)

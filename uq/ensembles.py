@@ -10,7 +10,7 @@ import optax
 
 from ._checks import UQWarning
 from ._typing import Array, ArrayLike
-from .execution import Mapping, vmapped
+from .execution import Mapping
 from .likelihoods import Likelihood
 from .losses import negative_log_likelihood
 from .method import Method, ensemble
@@ -25,7 +25,7 @@ def deep_ensemble(
     size: int = 5,
     loss: Callable[[Likelihood, Array, Array], Array] = negative_log_likelihood,
     prior: Any = None,
-    mapping: Mapping = vmapped,
+    mapping: Mapping | None = None,
     hyperparams: dict[str, ArrayLike] | None = None,
 ) -> Method:
     """K networks trained from different initial weights on differently shuffled data.

@@ -61,17 +61,29 @@ def fraction(words: tuple[int, ...], size: int, num_rows: int, share: float) -> 
 
 
 def epoch_orders(
-    words: tuple[int, ...], rows: np.ndarray, steps: int, batch: int, epochs: range, key_width: int
+    words: tuple[int, ...],
+    rows: np.ndarray,
+    steps: int,
+    batch: int,
+    epochs: range,
+    key_width: int,
+    *,
+    shared: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`(index (K, S, B), keys (K, S, W))` for each epoch: every member shuffles its own rows."""
+    """`(index (K, S, B), keys (K, S, W))` for each epoch: every member shuffles its own rows.
+
+    With `shared`, all see the first member's batches, and `index` is `(1, S, B)`.
+    """
     size, num = rows.shape
+    orders = 1 if shared else size
     for epoch in epochs:
-        index = np.empty((size, steps, batch), np.int32)
+        index = np.empty((orders, steps, batch), np.int32)
         keys = np.empty((size, steps, key_width), np.uint32)
         for k in range(size):
             bits = _generator(words, _ORDER, k, epoch)
-            order = rows[k][_permutation(bits, num)]
-            index[k] = np.resize(order, steps * batch).reshape(steps, batch)
+            if k < orders:
+                order = rows[k][_permutation(bits, num)]
+                index[k] = np.resize(order, steps * batch).reshape(steps, batch)
             noise = bits.random_raw(steps * key_width)
             keys[k] = (noise >> np.uint64(32)).astype(np.uint32).reshape(steps, key_width)
         yield index, keys

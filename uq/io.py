@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import re
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,7 @@ def _describe(posterior: Posterior) -> tuple[dict[str, np.ndarray], dict[str, An
     if history is not None:
         arrays |= {f"uq.history/{name}": np.asarray(getattr(history, name)) for name in _HISTORY_ARRAYS}
     packages = ("jax", "flax", "optax", "numpyro")
-    mapping = repr(method.mapping) if _mapping(repr(method.mapping)) == method.mapping else None
+    mapping = None if execution.mapping_of(repr(method.mapping)) is None else repr(method.mapping)
     return arrays, {
         "versions": {"uq": __version__, **{name: importlib.metadata.version(name) for name in packages}},
         "method": {
@@ -295,14 +294,7 @@ def _method(said: dict[str, Any], likelihood: Any, model: Any, given: Method | N
         given = methods.REGISTER[said["name"]].factory(as_model(model), likelihood, **said["settings"])
     if said["size"] is None or given.member is not None:
         return given
-    return ensemble(given, said["size"], mapping=_mapping(said["mapping"]))
-
-
-def _mapping(said: str | None) -> execution.Mapping:
-    """The strategy that a file names; vmapped where it names none."""
-    named: Any = {repr(one): one for one in (execution.looped, execution.unrolled)}
-    chunk = re.fullmatch(r"chunked\((\d+)\)", said or "")
-    return execution.chunked(int(chunk[1])) if chunk else named.get(said, execution.vmapped)
+    return ensemble(given, said["size"], mapping=execution.mapping_of(str(said["mapping"])))
 
 
 def _describe_example(example: PyTree) -> Any:

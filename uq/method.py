@@ -76,6 +76,8 @@ class Method(NamedTuple):
     """Whether `fit` holds out examples by default, because this method overfits without them."""
     num_draws: int = 1
     """How many draws a member `predict` takes by default; 1 for point estimates."""
+    over: Callable[[Callable[[Model], Model]], Method] | None = None
+    """`over(change)`: the same method for `change(model)`; how `fit` executes the network in other ways."""
     independent: bool = True
     """False when the state holds interacting networks that must be lifted as one unit."""
     member: Method | None = None
@@ -83,7 +85,7 @@ class Method(NamedTuple):
     size: int | None = None
     """K, where this is an ensemble."""
     mapping: MemberMapping | None = None
-    """How the member axis runs, where this is an ensemble."""
+    """How the member axis runs, where this is an ensemble and somebody has said."""
     hyperparams: Mapping[str, Array] = {}
     """Values with a leading member axis for `optax.inject_hyperparams`, where this is an ensemble."""
 
@@ -92,7 +94,7 @@ def ensemble(
     method: Method,
     size: int,
     *,
-    mapping: MemberMapping = vmapped,
+    mapping: MemberMapping | None = None,
     hyperparams: Mapping[str, ArrayLike] | None = None,
 ) -> Method:
     """K independent members of any method, as one method.
@@ -102,7 +104,8 @@ def ensemble(
     Args:
       method: a method for one member.
       size: K.
-      mapping: how the member axis runs: `uq.execution.vmapped`, `looped`, `unrolled` or `chunked(n)`; same numbers.
+      mapping: how the member axis runs: `uq.execution.vmapped`, `looped`, `unrolled` or `chunked(n)`, with the same
+        numbers. None is all at once here, and lets `fit` choose.
       hyperparams: values with a leading member axis, `{"learning_rate": (K,), …}`, for an optimizer built with
         `optax.inject_hyperparams`: a sweep in one program. Arrays `(K, …)` given to `inject_hyperparams` itself
         are understood too.
@@ -125,8 +128,9 @@ def ensemble(
         )
     if method.member is not None:
         raise InputError("`ensemble` expected a method for one member, but got an ensemble; make one larger instead.")
-    mapping = check_mapping("mapping", mapping)
+    mapping = None if mapping is None else check_mapping("mapping", mapping)
     swept = {name: jnp.asarray(value) for name, value in (hyperparams or {}).items()}
+    lift = vmapped if mapping is None else mapping
     for name, value in swept.items():
         if value.ndim == 0 or value.shape[0] != size:
             raise InputError(
@@ -138,13 +142,13 @@ def ensemble(
         def one(key: Key, index: Array, start: PyTree) -> PyTree:
             return set_hyperparams(method.init(key, x, start), swept, index, size)
 
-        return mapping(one)(member_keys(key, size), jnp.arange(size), start)
+        return lift(one)(member_keys(key, size), jnp.arange(size), start)
 
     def update(key: Key, state: PyTree, batch: Batch) -> tuple[PyTree, Info]:
-        return mapping(lambda key, state: method.update(key, state, batch))(member_keys(key, size), state)
+        return lift(lambda key, state: method.update(key, state, batch))(member_keys(key, size), state)
 
     def sample(key: Key, state: PyTree, num: int = 1) -> Members:
-        draws = mapping(lambda key, state: method.sample(key, state, num))(member_keys(key, size), state)
+        draws = lift(lambda key, state: method.sample(key, state, num))(member_keys(key, size), state)
         merged = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws._replace(shared=()))
         shared = jax.tree.map(lambda leaf: leaf[0], draws.shared)
         return merged._replace(shared=shared, origin=jnp.repeat(jnp.arange(size), num))

@@ -48,6 +48,8 @@ class History(NamedTuple):
     interrupted: bool
     diverged: np.ndarray
     """Members that met a loss or gradient that was not finite."""
+    strategy: str = ""
+    """How the members were executed, and whether by the rule, a plan, or as given."""
 
     def take(self, index: np.ndarray) -> History:
         """The history of some members."""
@@ -286,7 +288,7 @@ class Posterior:
 
 def _resized(method: Method, size: int) -> Method:
     assert method.member is not None
-    return ensemble(method.member, size, mapping=method.mapping)  # type: ignore[arg-type]
+    return ensemble(method.member, size, mapping=method.mapping)
 
 
 def posterior(

@@ -14,6 +14,7 @@ from ._cache import ProgramCache, fingerprint
 from ._checks import InputError, check_count, check_inputs, leading_size
 from ._tree import tree_take
 from ._typing import Array, PyTree
+from .execution import has_convolution, looped, lowered
 from .likelihoods import Likelihood, check_width
 from .members import Members, num_members
 from .model import Model, as_model
@@ -118,12 +119,16 @@ def check_members(name: str, members: Any) -> None:
 
 
 def _program(model: Model) -> Any:
+    """All members at once; on a CPU one after another where there are convolutions, as matrix products."""
+
     def run(members: Members, x: PyTree) -> Array:
         def one(variables: Any, key: Any) -> Array:
             joined: Any = variables if not jax.tree.leaves(members.shared) else (variables, members.shared)
             outputs = model.apply(joined, x, key=key)[0]
             return outputs if outputs.dtype.itemsize >= 4 else outputs.astype(jnp.float32)
 
+        if jax.default_backend() == "cpu" and has_convolution(one, *tree_take((members.variables, members.key), 0)):
+            return looped(lowered(one))(members.variables, members.key)
         return jax.vmap(one, in_axes=(0, None if members.key is None else 0))(members.variables, members.key)
 
     return jax.jit(run)

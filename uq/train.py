@@ -19,18 +19,16 @@ import numpy as np
 from . import _setup as setup
 from . import holdout
 from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
-from ._checks import (
-    InputError,
-    UQWarning,
-    check_count,
-    path_name,
-)
-from ._training import Data, Run, Stretch, start_run, training_program, without_optimizer
+from ._checks import InputError, UQWarning, check_count, path_name
+from ._programs import Program, Shapes, compile_training
+from ._training import Data, Run, Stretch, start_run, without_optimizer
 from ._tree import tree_size, tree_where
 from ._typing import ArrayLike, Key, PyTree
-from .execution import compiled, run_once, same_for_any_size, vmapped
+from .execution import Strategy, compiled, run_once, vmapped
+from .execution._host_random import with_host_random
 from .members import as_key, member_keys, num_members
 from .method import Method, set_hyperparams
+from .planning import Plan, chosen
 from .posterior import History, Posterior, as_variables
 from .progress import Progress
 
@@ -52,6 +50,8 @@ def fit(
     start: PyTree = None,
     standardize_inputs: bool | None = None,
     standardize_targets: bool | None = None,
+    shared_batches: bool = False,
+    strategy: Strategy | Plan | str | None = None,
     progress: bool | None = None,
 ) -> Posterior:
     """Train a method on data.
@@ -77,6 +77,12 @@ def fit(
         are not standardised unless asked for.
       standardize_inputs: None standardises inputs that are one rank-2 floating array.
       standardize_targets: None standardises the target of a regression; predictions are in its own units again.
+      shared_batches: whether all members see the same batches, in one order, and leave out the same rows: a batch is
+        taken once and its first layer is one product, at the price of members that differ less.
+      strategy: how the members are executed: a `Strategy`, a `Plan` from `uq.plan`, "rule" for the written rule
+        (`uq.execution.rule`), or None: the rule, and for runs expected to last a minute a plan, which is measured, and
+        kept on disk. `posterior.history.strategy` says which it was. Numbers agree to rounding whatever it is; for the
+        same bits on every machine of a kind, pass "rule" or a `Strategy`.
       progress: a bar with loss and time left; None shows it on a terminal.
     Returns:
       A `Posterior`.
@@ -106,23 +112,26 @@ def fit(
     inputs, x = setup.standardize_inputs(x, counted, standardize_inputs, start)
     likelihood, y = setup.standardize_targets(method, y, counted, standardize_targets, start)
     single, size = method.member or method, method.size or 1
-    rows = setup.choose_rows(method, validation, held, counted, num_rows, size, holdout.key_words(key))
+    words = holdout.key_words(key)
+    rows = setup.choose_rows(method, validation, held, counted, num_rows, size, words, shared=shared_batches)
     batch_size = setup.choose_batch_size(batch_size, num_rows, rows)
     epochs = setup.default_epochs(rows.train.shape[1], batch_size) if epochs is None else check_count("epochs", epochs)
-    settings = setup.plan(rows, size, batch_size, epochs)
+    settings = setup.plan(rows, size, batch_size, epochs, shared=shared_batches)
     if patience is not None and rows.held_out.shape[1] == 0:
         raise InputError("`patience` needs left-out rows to judge by; pass validation=0.1 or validation=(x, y).")
     patience = epochs + 1 if patience is None else check_count("patience", patience)
     arrays = setup.device_data(x, y, weight, rows, settings, patience)
     two = jax.tree.map(lambda leaf: np.zeros((2, *leaf.shape[1:]), leaf.dtype), arrays.x)
-    setup.check_network(single, likelihood, two, y)
+    forward = setup.check_network(single, likelihood, two, y)
     example = jax.device_put(jax.tree.map(_first_row, x))
 
     bar = Progress(settings.steps * epochs, show=progress, label=f"{method.name} × {size}")
-    bar.note("compiling")
     try:
+        bar.note("choosing how to run")
+        how, source = chosen(strategy, method, single, forward, arrays, settings)
+        bar.note(f"compiling: {how}")
         with _interruptible() as stopped:
-            prepared = _prepare(method, single, key, start, example, arrays, rows, settings)
+            prepared = _prepare(method, single, how, key, start, example, arrays, rows, settings)
             run, losses, interrupted, ran = _run(prepared, arrays, rows, settings, key, bar, stopped)
     finally:
         bar.close()
@@ -138,6 +147,7 @@ def fit(
         seconds=time.perf_counter() - began,
         interrupted=interrupted,
         diverged=np.flatnonzero(~finite),
+        strategy=f"{how} ({source})",
     )
     return Posterior(
         method=method,
@@ -162,7 +172,7 @@ def _first_row(leaf: Any) -> np.ndarray:
 class _Prepared(NamedTuple):
     run: Run
     """The run at its start."""
-    train: Callable[..., Any]
+    train: Program
     """The training program."""
     orders: list[tuple[np.ndarray, np.ndarray]]
     """Orders and keys of the first epochs, drawn while the compiler worked; none where it had nothing to do."""
@@ -173,6 +183,7 @@ class _Prepared(NamedTuple):
 def _prepare(
     method: Method,
     single: Method,
+    strategy: Strategy,
     key: Key,
     start: PyTree,
     example: PyTree,
@@ -182,48 +193,67 @@ def _prepare(
 ) -> _Prepared:
     """What training begins with; the program that makes it and the one that trains compile at once, on two threads."""
     began = time.perf_counter()
-    size, mapping = settings.size, method.mapping or vmapped
+    size = settings.size
     if start is not None:
         start = _check_start(single, start, example, size, ensemble=method.member is not None)
     keep_best = rows.held_out.shape[1] > 0
-    base = (fingerprint((single, mapping, keep_best, size)), trace_context())
+    base = (fingerprint((single, strategy, keep_best, settings.shared, size)), trace_context())
     swept = dict(method.hyperparams)
 
-    def begin(key: Key, example: PyTree, start: PyTree, swept: Any) -> PyTree:
+    def begin(key: Key, example: PyTree, start: PyTree, swept: Any) -> Run:
         def one(key: Key, index: Any, start: PyTree) -> PyTree:
             state = single.init(key, example, start)
             return set_hyperparams(state, swept, index, size if method.member is not None else None)
 
-        return mapping(one)(member_keys(key, size), jnp.arange(size), start)
+        state = vmapped(one)(member_keys(key, size), jnp.arange(size), start)
+        return start_run(state, size, keep_best=keep_best)
+
+    def own(run: Run) -> Run:
+        """Arrays of its own, that training may use again: those given as `start` would come back as they are."""
+        return run if start is None else jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), run)
 
     begin_args = (key, example, start, swept)
     words = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), key.dtype)).shape[-1]
-    index = jax.ShapeDtypeStruct((settings.call_epochs, size, settings.steps, settings.batch), jnp.int32)
-    keys = jax.ShapeDtypeStruct((settings.call_epochs, size, settings.steps, words), jnp.uint32)
-    scalar: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    impl = str(jax.random.key_impl(key))
     begin_key = (base, "begin", shapes_of(begin_args))
-    train_key = (base, "train", shapes_of((arrays, index, keys)), str(jax.random.key_impl(key)), shapes_of(swept))
-
-    def compile_train(run: Any) -> Any:
-        program = training_program(single, mapping, str(jax.random.key_impl(key)))
-        stretch = Stretch(scalar, scalar, scalar, scalar)
-        lowered = jax.jit(program).lower(run, arrays, index, keys, stretch)
-        return compiled(lowered, same_for_any_size(tree_size(run.state) // size))
+    train_key = (base, "train", shapes_of(arrays), settings._replace(epochs=0), impl, shapes_of(swept))
 
     if begin_key in _PROGRAMS and train_key in _PROGRAMS:
-        state = _PROGRAMS.get(begin_key, dict)(*begin_args)
-        return _Prepared(start_run(state, size, keep_best=keep_best), _PROGRAMS.get(train_key, dict), [], 0.0)
-    # Traced on this thread: settings such as `jax.enable_x64()` are the thread's own.
-    traced = jax.jit(begin).lower(*begin_args)
-    shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
+        run = own(_PROGRAMS.get(begin_key, dict)(*begin_args))
+        return _Prepared(run, _PROGRAMS.get(train_key, dict), [], 0.0)
+    shape, compile_begin = _begin_program(begin, begin_args, size)
+
+    def compile_train() -> Program:
+        shapes = Shapes(shape, arrays, impl, words)
+        return compile_training(single, strategy, settings, shapes, lambda: _PROGRAMS.get(begin_key, compile_begin))
+
     with ThreadPoolExecutor(1) as pool:
-        options = run_once(tree_size(shape) // size)
-        first = pool.submit(lambda: _PROGRAMS.get(begin_key, lambda: compiled(traced, options)))
         orders = pool.submit(_orders, rows, settings, key, range(min(settings.epochs, settings.call_epochs)))
-        train = _PROGRAMS.get(train_key, lambda: compile_train(start_run(shape, size, keep_best=keep_best)))
-        state = first.result()(*begin_args)
-    run = start_run(state, size, keep_best=keep_best)
+        train = _PROGRAMS.get(train_key, compile_train)
+        run = own(_PROGRAMS.get(begin_key, compile_begin)(*begin_args))
     return _Prepared(run, train, orders.result(), time.perf_counter() - began)
+
+
+def _begin_program(begin: Callable[..., Run], args: tuple[Any, ...], size: int) -> tuple[Run, Callable[[], Any]]:
+    """The shapes of what `begin` makes, and a function that compiles it."""
+    traced = jax.jit(begin).trace(*args)
+    shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
+    options = run_once(tree_size(shape.state) // size)
+
+    def compile_begin() -> Callable[..., Run]:
+        parts = with_host_random(traced.jaxpr)
+        if parts is None:
+            return compiled(traced.lower(), options)
+        leaves = jax.tree.leaves(args)
+        program = compiled(jax.jit(parts.rest).lower(parts.draw(*leaves), *leaves), options)
+
+        def run(*args: Any) -> Run:
+            leaves = jax.tree.leaves(args)
+            return jax.tree.unflatten(jax.tree.structure(shape), program(parts.draw(*leaves), *leaves))
+
+        return run
+
+    return shape, compile_begin
 
 
 def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, ensemble: bool) -> PyTree:
@@ -263,25 +293,24 @@ def _run(
 ) -> tuple[Run, tuple[np.ndarray, np.ndarray], bool, float]:
     """Call the program in stretches of about half a second until all is done, all have stopped, or Ctrl-C."""
     began = time.perf_counter()
-    run = prepared.run
+    train = prepared.train
+    parts = train.spread(prepared.run, arrays)
     losses: list[np.ndarray] = []
     held: list[np.ndarray] = []
     interrupted = False
     pace = 0.0  # seconds an update
     active = np.ones(settings.size, bool)
     try:
-        for first, index, keys in _calls(prepared.orders, rows, settings, key, lambda: pace):
+        for first, index, keys in _ahead(_calls(prepared.orders, rows, settings, key, lambda: pace)):
             for low, high in _pieces(settings.steps, len(index), pace):
                 then = time.perf_counter()
-                bounds: Any = [np.asarray(v, np.int32) for v in (first, len(index), low, high)]
-                stretch = Stretch(*bounds)
-                run, loss, out = prepared.train(run, arrays, _fill(index, settings), _fill(keys, settings), stretch)
+                parts, loss, out = train(parts, index, keys, Stretch(first, low, high))
                 finished = high == settings.steps
                 taken = (high - low) * len(index)
                 if finished:
-                    losses.append(np.asarray(loss)[: len(index)])
-                    held.append(np.asarray(out)[: len(index)])
-                active = np.asarray(run.active)
+                    losses.append(loss)
+                    held.append(out)
+                active = train.active(parts)
                 pace = (time.perf_counter() - then) / taken
                 last = losses[-1][-1] if losses else np.array([np.nan])
                 mean = float(np.nanmean(last)) if np.isfinite(last).any() else np.nan
@@ -297,7 +326,7 @@ def _run(
         if stopped.is_set():  # the second Ctrl-C
             raise
         interrupted = True
-    jax.block_until_ready(run.active)
+    run = jax.block_until_ready(train.join(parts))
     empty = np.zeros((0, settings.size), np.float32)
     joined = (np.concatenate(losses) if losses else empty, np.concatenate(held) if held else empty)
     ran = ~np.isnan(joined[0]).all(1) if interrupted or not active.any() else np.ones(len(joined[0]), bool)
@@ -331,11 +360,21 @@ def _calls(
         first += num
 
 
+def _ahead(calls: Iterator[Any]) -> Iterator[Any]:
+    """The same calls, each drawn while the one before is run."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, calls, None)
+        while (call := coming.result()) is not None:
+            coming = pool.submit(next, calls, None)
+            yield call
+
+
 def _orders(
     rows: holdout.Rows, settings: setup.Settings, key: Key, epochs: range
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     words, width = holdout.key_words(key), jax.random.key_data(key).shape[-1]
-    return list(holdout.epoch_orders(words, rows.train, settings.steps, settings.batch, epochs, width))
+    steps, batch = settings.steps, settings.batch
+    return list(holdout.epoch_orders(words, rows.train, steps, batch, epochs, width, shared=settings.shared))
 
 
 def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:
@@ -345,12 +384,6 @@ def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:
     piece = max(1, int(_CALL_SECONDS / pace)) if pace else min(steps, 50)
     bounds = [*range(0, steps, piece), steps]
     return list(itertools.pairwise(bounds))
-
-
-def _fill(array: np.ndarray, settings: setup.Settings) -> np.ndarray:
-    """`array` padded to the number of epochs that the program was compiled for."""
-    missing = settings.call_epochs - len(array)
-    return array if missing == 0 else np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
 
 
 @contextmanager

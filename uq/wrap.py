@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from ._checks import InputError
 from ._tree import is_float
 from ._typing import Array, ArrayLike, Key, PyTree
+from .execution import lowered
 from .model import Model, Variables, as_model, compute_dtype
 
 
@@ -34,6 +36,15 @@ def standardized(model: Model, mean: ArrayLike, scale: ArrayLike) -> Model:
         return model.apply(variables, inner(x), key=key, train=train)
 
     return Model(init, apply)
+
+
+def with_products(model: Model) -> Model:
+    """The model with its convolutions run as slices and matrix products; see `uq.execution.lowered`."""
+
+    def apply(variables: Variables, x: PyTree, *, key: Key | None = None, train: bool = False) -> tuple[Array, PyTree]:
+        return lowered(functools.partial(model.apply, train=train))(variables, x, key=key)
+
+    return Model(model.init, apply)
 
 
 def mixed_precision(model: Any, dtype: Any = jnp.bfloat16) -> Model:

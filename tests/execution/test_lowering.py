@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.extend.core import jaxprs_in_params
 
+import uq
 from uq.execution.lowering import has_convolution, lowered
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -25,7 +26,7 @@ def normal(seed, *shape, dtype="float32"):
 
 
 def run(function, *args):
-    return jax.jit(function).lower(*args).compile(compiler_options=QUICK)(*args)
+    return uq.execution.compiled(jax.jit(function).lower(*args), QUICK)(*args)
 
 
 def assert_close(got, want, tolerance=1e-5):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
+
+from .. import _kept
+from .._checks import InputError
 
 _SMALL = 1_000_000
 _QUICK = 100_000
@@ -30,27 +34,36 @@ def run_once(num_numbers: int) -> dict[str, Any]:
     }
 
 
-def same_for_any_size(num_numbers: int) -> dict[str, Any]:
+def same_for_any_size(num_numbers: int, *, together: bool = True, one_thread: bool = False) -> dict[str, Any]:
     """Compiler options for a program whose result for one member must not depend on how many there are.
 
     On a CPU the compiler hands large sums and products to a kernel library and expands small ones by itself, which
     add in different orders; the member axis counts towards "large". Without the library the order is always the same.
+    Members that run one after another (not `together`) each meet the same kernels anyway, and keep the library.
 
     A program for small members (by `num_numbers`, those of one) compiles in half the time, and runs as fast, without
     the newer fusion code generator, at the first level of optimisation, in fewer parts, and without the pass that
     splits each sum into sums of 32, whose every level is one more kernel: sums are then taken in order, as products of
     matrices are in any case.
+
+    A program that several threads call at once, each for its own members, is compiled for one thread: threads that
+    share out each small product among themselves wait for each other longer than they compute.
     """
     if jax.default_backend() != "cpu":
         return {}
-    options: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    options: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""} if together else {}
     if num_numbers <= _QUICK:
         options |= {
             "xla_cpu_use_fusion_emitters": False,
             "xla_backend_optimization_level": 1,
             "xla_cpu_parallel_codegen_split_count": 8,
-            "xla_disable_hlo_passes": "tree_reduction_rewriter",
         }
+    passes = ["tree_reduction_rewriter"] if num_numbers <= _QUICK else []
+    if one_thread:
+        options["xla_cpu_multi_thread_eigen"] = False
+        passes.append("cpu-parallel-task-assigner")
+    if passes:
+        options["xla_disable_hlo_passes"] = ",".join(passes)
     return options
 
 
@@ -65,3 +78,28 @@ def compiled(lowered: Any, options: dict[str, Any]) -> Any:
             raise
         _UNKNOWN.update(unknown)
         return compiled(lowered, options)
+
+
+def keep_compiled(folder: str | Path | None = None) -> Path:
+    """Keep compiled programs on disk, so that the next process of the same fit need not compile.
+
+    One call near the start of a program; it sets jax's own persistent cache, for everything that jax compiles from then
+    on. The folder may be deleted at any time.
+
+    Args:
+      folder: where; None is `compiled` in the folder that plans are kept in (`UQ_CACHE_DIR`, or `uq` in the user's
+        cache folder).
+    Returns:
+      The folder.
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    place = _kept.folder() / "compiled" if folder is None else Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"`keep_compiled` cannot write to {place}: {error.strerror}. Give another folder.") from None
+    jax.config.update("jax_compilation_cache_dir", str(place))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    return place

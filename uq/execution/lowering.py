@@ -49,7 +49,7 @@ def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         jaxpr, structure, leaves = _traced(function, args, kwargs)
-        if not _holds(jaxpr.jaxpr):
+        if not holds_convolution(jaxpr.jaxpr):
             return function(*args, **kwargs)
         return jax.tree.unflatten(structure, core.jaxpr_as_fun(_rewritten(jaxpr))(*leaves))
 
@@ -58,7 +58,7 @@ def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def has_convolution(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
     """Whether `lowered(function)` would rewrite anything for such arguments: arrays, or their shapes and dtypes."""
-    return _holds(_traced(function, args, kwargs)[0].jaxpr)
+    return holds_convolution(_traced(function, args, kwargs)[0].jaxpr)
 
 
 def _traced(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[core.ClosedJaxpr, Any, list[Any]]:
@@ -95,20 +95,20 @@ def _is_convolution(eqn: core.JaxprEqn) -> bool:
     return writable(lhs, rhs, eqn.params)
 
 
-def _holds(jaxpr: Any) -> bool:
+def holds_convolution(jaxpr: Any) -> bool:
     """Whether there is a convolution to rewrite in a jaxpr, a closed one or a tuple of them."""
     if isinstance(jaxpr, tuple):
-        return any(map(_holds, jaxpr))
-    return any(_is_convolution(eqn) or any(map(_holds, _inner(eqn).values())) for eqn in jaxpr.eqns)
+        return any(map(holds_convolution, jaxpr))
+    return any(_is_convolution(eqn) or any(map(holds_convolution, _inner(eqn).values())) for eqn in jaxpr.eqns)
 
 
 def _rewritten(jaxpr: Any) -> Any:
     """The jaxpr with convolutions replaced; itself where there are none."""
     if isinstance(jaxpr, tuple):
         return tuple(map(_rewritten, jaxpr))
-    if not _holds(jaxpr):
+    if not holds_convolution(jaxpr):
         return jaxpr
-    if isinstance(jaxpr, core.ClosedJaxpr):
+    if isinstance(jaxpr, core.ClosedJaxpr) and core.ClosedJaxpr is not core.Jaxpr:  # one class from jax 0.11 on
         return jaxpr.replace(jaxpr=_rewritten(jaxpr.jaxpr))
     return jaxpr.replace(eqns=[_rewritten_eqn(eqn) for eqn in jaxpr.eqns])
 
@@ -118,8 +118,8 @@ def _rewritten_eqn(eqn: core.JaxprEqn) -> core.JaxprEqn:
         # One `jit` operation in the place of the convolution: every transformation knows it.
         call = jax.make_jaxpr(jax.jit(functools.partial(convolution, **eqn.params)))(*(v.aval for v in eqn.invars))
         (made,) = call.eqns
-        return eqn.replace(primitive=made.primitive, params=made.params | {"name": "convolution", "inline": True})
-    held = {key: _rewritten(value) for key, value in _inner(eqn).items() if _holds(value)}
+        return eqn.replace(primitive=made.primitive, params=made.params | {"name": "convolution"})
+    held = {key: _rewritten(value) for key, value in _inner(eqn).items() if holds_convolution(value)}
     rule = _RULES.get(eqn.primitive.name)
     if rule and held:
         held[rule] = _rewritten_rule(eqn.params[rule])

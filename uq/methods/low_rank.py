@@ -72,6 +72,14 @@ def low_rank(
     """
     check_settings(init_scale, num_samples, num_draws, temperature)
     rank = check_count("rank", rank)
+    settings: dict[str, Any] = dict(
+        rank=rank,
+        prior=prior,
+        init_scale=init_scale,
+        num_samples=num_samples,
+        temperature=temperature,
+        num_draws=num_draws,
+    )
     network = attach(as_model(model), likelihood)
     optimizer = as_optimizer(optimizer)
 
@@ -123,6 +131,7 @@ def low_rank(
         settings={"rank": rank, "num_draws": num_draws},
         evaluate=evaluate,
         refresh=refresh,
+        over=lambda change: low_rank(change(as_model(model)), likelihood, optimizer, **settings),
         num_draws=num_draws,
     )
 

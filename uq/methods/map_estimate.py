@@ -118,5 +118,6 @@ def map_estimate(
         name="map_estimate",
         evaluate=evaluate,
         refresh=refresh,
+        over=lambda change: map_estimate(change(as_model(model)), likelihood, optimizer, loss=loss, prior=prior),
         early_stopping=True,
     )

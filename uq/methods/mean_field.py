@@ -68,6 +68,9 @@ def mean_field(
       blundell2015, section 3.2; graves2011. Checked against Bayesian linear regression.
     """
     check_settings(init_scale, num_samples, num_draws, temperature)
+    settings: dict[str, Any] = dict(
+        prior=prior, init_scale=init_scale, num_samples=num_samples, temperature=temperature, num_draws=num_draws
+    )
     network = attach(as_model(model), likelihood)
     optimizer = as_optimizer(optimizer)
 
@@ -113,6 +116,7 @@ def mean_field(
         settings={"num_draws": num_draws},
         evaluate=evaluate,
         refresh=refresh,
+        over=lambda change: mean_field(change(as_model(model)), likelihood, optimizer, **settings),
         num_draws=num_draws,
     )
 
