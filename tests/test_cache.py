@@ -153,9 +153,9 @@ def test_the_least_recently_used_program_goes_first() -> None:
 
     assert [build(name) for name in ("a", "b", "a", "c", "a", "b")] == ["a", "b", "a", "c", "a", "b"]
     assert built == ["a", "b", "c", "b"]
-    assert "a" in cache and "c" not in cache
+    assert cache.peek("a") is not None and cache.peek("c") is None
     cache.clear()
-    assert "a" not in cache
+    assert cache.peek("a") is None
 
 
 NOTEBOOK = """

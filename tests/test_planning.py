@@ -174,3 +174,45 @@ def test_given_weights_are_not_used_up() -> None:
         uq.fit(uq.deep_ensemble(mlp(), LIKELIHOOD, size=5), (X, Y), key=0, epochs=1, start=start)
     for a, b in zip(before, jax.tree.leaves(start), strict=True):
         assert np.array_equal(a, b)
+
+
+def test_sweeps_are_planned_as_one_member_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_WORTH", 0.0)
+    monkeypatch.setattr(planning, "_SECONDS", 0.5)
+    inside = optax.inject_hyperparams(optax.sgd)(learning_rate=np.geomspace(1e-4, 1e-2, 5))
+    beside = optax.inject_hyperparams(optax.sgd)(learning_rate=1e-3)
+    for method in (
+        uq.deep_ensemble(mlp(), LIKELIHOOD, inside, size=5),
+        uq.deep_ensemble(mlp(), LIKELIHOOD, beside, size=5, hyperparams={"learning_rate": np.geomspace(1e-4, 1e-2, 5)}),
+    ):
+        posterior = uq.fit(method, (X, Y), key=0, epochs=1, batch_size=20)
+        assert posterior.history.strategy.endswith("(planned)")
+
+
+def test_a_fit_that_cannot_be_planned_follows_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_WORTH", 0.0)
+    monkeypatch.setattr(planning, "_SECONDS", 0.5)
+    monkeypatch.setattr(planning, "available_memory", lambda: 10.0)
+    assert fitted(None).history.strategy.endswith("(rule)")
+
+
+def test_what_was_asked_with_less_memory_is_not_kept(own_folder: Path) -> None:
+    batch = (X[:20], Y[:20])
+    uq.plan(mlp(), LIKELIHOOD, batch, 3, seconds=0.5)
+    with pytest.raises(uq.InputError, match="Take smaller batches"):
+        uq.plan(mlp(), LIKELIHOOD, batch, 3, seconds=0.5, memory=10)
+    assert len(list((own_folder / "plans").iterdir())) == 1
+
+
+def test_a_replaced_update_is_lowered_and_not_lost() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 6, 6, 1)).astype(np.float32), rng.integers(0, 3, 40)
+    one = uq.methods.map_estimate(Small(), uq.likelihoods.Categorical(3), optax.sgd(0.1))
+
+    def still(key: Any, state: Any, batch: Any) -> Any:
+        return state, one.update(key, state, batch)[1]
+
+    posterior = uq.fit(uq.ensemble(one._replace(update=still), 2), (x, y), key=0, epochs=2, validation=0)
+    want = uq.batched_init(Small(), 0, x[:1], 2).params
+    for a, b in zip(weights(posterior), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)

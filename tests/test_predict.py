@@ -130,3 +130,24 @@ def test_what_does_not_fit(members: uq.Members) -> None:
     )
     with pytest.raises(uq.InputError, match=r"same leading axis, but .*`params/layers_2/bias` has 4"):
         uq.predict(mlp(), kind, uq.Members(uneven), X)
+
+
+def test_networks_with_convolutions_predict_what_the_library_would():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(nn.relu(nn.Conv(4, (3, 3), strides=2)(x)).reshape(len(x), -1))
+
+    x = np.random.default_rng(0).normal(size=(9, 6, 6, 2)).astype(np.float32)
+    nets = [Net().init(jax.random.key(k), x) for k in range(3)]
+    got = uq.posterior(Net(), uq.likelihoods.Categorical(3), nets).predict(x, batch_size=4, member_size=2).outputs
+    want = np.stack([Net().apply(net, x) for net in nets])
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_chunks_of_rows_under_jit(members: uq.Members) -> None:
+    def mean(x):
+        return uq.predict(mlp(), uq.likelihoods.Gaussian(), members, x, batch_size=4).mean
+
+    x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    np.testing.assert_allclose(jax.jit(mean)(x), mean(x), rtol=1e-6)

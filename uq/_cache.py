@@ -14,6 +14,7 @@ import functools
 import hashlib
 import sys
 import sysconfig
+import threading
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -203,19 +204,27 @@ class ProgramCache:
     def __init__(self, size: int = 64) -> None:
         self._size = size
         self._programs: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()
 
     def get(self, key: Hashable, build: Callable[[], Any]) -> Any:
         """The program of `key`, built where it is not there yet."""
-        if key in self._programs:
-            self._programs.move_to_end(key)
-            return self._programs[key]
-        program = self._programs[key] = build()
-        while len(self._programs) > self._size:
-            self._programs.popitem(last=False)
+        found = self.peek(key)
+        if found is not None:
+            return found
+        program = build()  # not under the lock: it may take seconds, and build others
+        with self._lock:
+            self._programs[key] = program
+            while len(self._programs) > self._size:
+                self._programs.popitem(last=False)
         return program
 
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._programs
+    def peek(self, key: Hashable) -> Any:
+        """The program of `key`, or None."""
+        with self._lock:
+            if key not in self._programs:
+                return None
+            self._programs.move_to_end(key)
+            return self._programs[key]
 
     def clear(self) -> None:
         """Forget every program."""

@@ -32,9 +32,9 @@ class Program:
     ) -> None:
         self._call, self._groups = call, groups
         self._pool = ThreadPoolExecutor(len(groups)) if len(groups) > 1 else None
-        self.memory = memory * len(groups)
+        self.memory = memory
         """Bytes of arguments, results and intermediate values together."""
-        self.temporary = temporary * len(groups)
+        self.temporary = temporary
         """Of these, intermediate values: what the mapping decides."""
         self.seconds = seconds
         """How long it took to trace and compile."""
@@ -144,6 +144,8 @@ def compile_training(
             meanwhile()
         update, end_epoch = (part.result() for part in compiling)
     memory, temporary = map(max, zip(_bytes(update), _bytes(end_epoch), strict=True))
+    shared = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((data.x, data.y, data.weight)))
+    memory, temporary = memory * len(groups) - shared * (len(groups) - 1), temporary * len(groups)
     call = functools.partial(take_stretch, update if strategy.loop else single_steps(update), end_epoch)
     return Program(call, groups, memory, temporary, time.perf_counter() - began)
 

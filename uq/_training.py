@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._cache import fingerprint
 from ._tree import tree_where
 from ._typing import Array, PyTree
 from .execution import Strategy, lowered
@@ -189,13 +190,19 @@ def _lowered(method: Method) -> Method:
     The network is lowered where the method can be built over another: gradients of products are products, while the
     library's gradients of convolutions are convolutions of larger kernels.
     """
-    if method.over is not None:
+    if method.over is not None and _is_as_built(method, method.over(lambda model: model)):
         return method.over(with_products)
     return method._replace(
         update=lowered(method.update),
         evaluate=method.evaluate and lowered(method.evaluate),
         refresh=method.refresh and lowered(method.refresh),
     )
+
+
+def _is_as_built(method: Method, fresh: Method) -> bool:
+    """Whether nobody has put other functions in the place of the factory's."""
+    names = ("update", "evaluate", "refresh")
+    return all(fingerprint(getattr(method, name)) == fingerprint(getattr(fresh, name)) for name in names)
 
 
 def many_steps(update: Callable[..., Run]) -> Callable[..., Run]:

@@ -7,11 +7,12 @@ shapes, K, device and versions, so that the same fit on the same machine is exec
 from __future__ import annotations
 
 import math
-import os
+import re
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +31,7 @@ from .execution._operations import operations
 from .execution.lowering import holds_convolution
 from .execution.strategy import from_words, in_words, num_cores
 from .members import as_key
-from .method import Batch, Method
+from .method import Batch, Method, set_hyperparams
 from .methods.map_estimate import map_estimate
 from .table import Table
 
@@ -143,12 +144,28 @@ def plan(
 
 
 class Work:
-    """The training of one run, under any strategy, with made-up weights of the real shapes."""
+    """The training of one run, under any strategy, with made-up weights of the real shapes.
 
-    def __init__(self, method: Method, arrays: Data, settings: setup.Settings) -> None:
+    Args:
+      method: for one member.
+      swept, size: the sweep of an ensemble, as `set_hyperparams` takes them.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        arrays: Data,
+        settings: setup.Settings,
+        swept: Any = None,
+        size: int | None = None,
+    ) -> None:
         self.method, self.arrays, self.settings = method, arrays, settings
         example = jax.tree.map(lambda leaf: leaf[:1], arrays.x)
-        one = jax.eval_shape(lambda key: method.init(key, example, None), as_key(0))
+
+        def begin(key: Any) -> Any:
+            return set_hyperparams(method.init(key, example, None), dict(swept or {}), jnp.int32(0), size)
+
+        one = jax.eval_shape(begin, as_key(0))
         rows: Any = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((settings.batch, *leaf.shape[1:]), leaf.dtype),
             (arrays.x, arrays.y, arrays.weight),
@@ -197,7 +214,9 @@ class Work:
             jax.block_until_ready(parts)
             return (time.perf_counter() - then) / num
 
-        take(1)  # the first call allocates
+        first = take(1)  # this call allocates
+        if time.perf_counter() > until:
+            return first
         num = int(np.clip(0.1 / max(take(1), 1e-6), 1, max(1, s.steps - 1)))  # short of the epoch's end
         paces = [take(num)]
         while len(paces) < 5 and time.perf_counter() < until:
@@ -215,23 +234,35 @@ def work_on_one_batch(method: Method, batch: tuple[Any, Any], size: int) -> Work
     settings = setup.Settings(size, steps, len(y), 1, 1)
     arrays = setup.device_data(x, y, weight, rows, settings, patience=2)
     setup.check_network(method, method.likelihood, jax.tree.map(lambda leaf: np.zeros_like(leaf[:2]), arrays.x), y)
-    return Work(method, arrays, settings)
+    return Work(method, arrays, settings, size=size)
 
 
-def planned(
+def planned(work: Work, **settings: Any) -> Plan:
+    """The plan of a run: one found on disk, or one measured now.
+
+    Raises:
+      InputError: nothing fits in memory, or nothing was measured in time.
+    """
+    plan = _planned(work, **settings)
+    if isinstance(plan, str):
+        raise InputError(plan)
+    return plan
+
+
+def _planned(
     work: Work,
     *,
     mapping: Mapping | None = None,
     seconds: float = _SECONDS,
     memory: float | None = None,
     cache: bool = True,
-) -> Plan:
-    """The plan of a run: one found on disk, or one measured now."""
+) -> Plan | str:
+    """As `planned`; why there is none, where there is none."""
     began = time.perf_counter()
     size, device = work.settings.size, device_name()
-    name = _kept.digest(
-        work.update, work.settings, [leaf.shape for leaf in jax.tree.leaves(work.arrays)], device, mapping, __version__
-    )
+    shapes = [leaf.shape for leaf in jax.tree.leaves(work.arrays)]
+    name = _kept.digest(work.update, work.settings._replace(epochs=0), shapes, device, mapping, seconds, __version__)
+    cache = cache and memory is None
     if cache and (words := _kept.read("plans", name)) is not None and (found := from_words(words)) is not None:
         return Plan(found, (Candidate(found, None, None, None, "measured before, and kept"),), size, device, 0.0)
     limit = available_memory() if memory is None else memory
@@ -239,7 +270,7 @@ def planned(
     tried = _measured(work, strategies, limit, began + seconds)
     known = [each for each in tried if each.seconds is not None]
     if not known:
-        raise InputError(_too_large(tried, size, limit, seconds))
+        return _too_large(tried, size, limit, seconds)
     best = min(known, key=lambda each: each.seconds or 0.0)
     if cache:
         _kept.write("plans", name, in_words(best.strategy))
@@ -256,13 +287,16 @@ def _measured(work: Work, strategies: Sequence[Strategy], limit: float, until: f
         if tried and then + last > until:
             tried.append(Candidate(strategy, None, None, None, "not measured: no time was left"))
             continue
-        program = work.build(strategy)
-        if program.memory > limit:
-            why = f"left out: needs {program.memory / 2**20:.0f} MiB of {limit / 2**20:.0f}"
-            tried.append(Candidate(strategy, None, program.seconds, program.memory, why))
-        else:
-            pace = work.step_seconds(program, until)
-            tried.append(Candidate(strategy, pace, program.seconds, program.memory, ""))
+        try:
+            program = work.build(strategy)
+            if program.memory > limit:
+                why = f"left out: needs {program.memory / 2**20:.0f} MiB of {limit / 2**20:.0f}"
+                tried.append(Candidate(strategy, None, program.seconds, program.memory, why))
+            else:
+                pace = work.step_seconds(program, until)
+                tried.append(Candidate(strategy, pace, program.seconds, program.memory, ""))
+        except jax.errors.JaxRuntimeError as error:  # out of memory after all, say
+            tried.append(Candidate(strategy, None, None, None, f"failed: {str(error).splitlines()[0][:60]}"))
         last = time.perf_counter() - then
     return tried
 
@@ -294,14 +328,15 @@ def device_name() -> str:
 
 
 def available_memory() -> float:
-    """Bytes that a program may use: what the device says, or on a CPU nine tenths of the memory that is free."""
+    """Bytes that a program may use: what the device says, or on a CPU nine tenths of what the system can give."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return float(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     try:
-        return 0.9 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # a system that does not tell
-        return math.inf
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+    except OSError:
+        found = None
+    return 0.9 * 1024 * int(found[1]) if found else math.inf  # a system that does not tell
 
 
 def expected_seconds(forward: Any, settings: setup.Settings) -> float:
@@ -329,7 +364,9 @@ def chosen(
             f"uq.execution.Strategy(uq.execution.chunked(4)), but got {wanted!r}."
         )
     if wanted is None and expected_seconds(forward, settings) >= _WORTH:
-        plan = planned(Work(single, arrays, settings), mapping=method.mapping)
-        return plan.strategy, "planned"
+        size = None if method.member is None else settings.size
+        plan = _planned(Work(single, arrays, settings, method.hyperparams, size), mapping=method.mapping)
+        if not isinstance(plan, str):
+            return plan.strategy, "planned"
     many = _step_operations(forward, settings)
     return rule(settings.size, holds_convolution(forward), operations=many, mapping=method.mapping), "rule"

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._cache import ProgramCache, fingerprint
-from ._checks import InputError, check_count, check_inputs, leading_size
+from ._checks import InputError, check_count, check_inputs, is_concrete, leading_size
 from ._tree import tree_take
 from ._typing import Array, PyTree
 from .execution import has_convolution, looped, lowered
@@ -81,10 +81,11 @@ def predict(
     for start in range(0, num_rows, batch_size):
         part = jax.tree.map(lambda leaf: _padded(leaf[start : start + batch_size], batch_size), x)
         ready = forward(part)[:, : min(batch_size, num_rows - start)]
-        if rows:  # several parts are gathered on the host, each while the next is computed
+        if rows and is_concrete(ready):  # gathered on the host, each part while the next is computed
             rows[-1] = np.asarray(rows[-1])
         rows.append(ready)
-    outputs = rows[0] if len(rows) == 1 else jnp.asarray(np.concatenate(rows, axis=1))
+    gather = np.concatenate if is_concrete(rows) else jnp.concatenate
+    outputs = rows[0] if len(rows) == 1 else jnp.asarray(gather(rows, axis=1))
     return Predictive(outputs, likelihood, weight_of(members, outputs.dtype))
 
 

@@ -218,9 +218,9 @@ def _prepare(
     begin_key = (base, "begin", shapes_of(begin_args))
     train_key = (base, "train", shapes_of(arrays), settings._replace(epochs=0), impl, shapes_of(swept))
 
-    if begin_key in _PROGRAMS and train_key in _PROGRAMS:
-        run = own(_PROGRAMS.get(begin_key, dict)(*begin_args))
-        return _Prepared(run, _PROGRAMS.get(train_key, dict), [], 0.0)
+    ready, train = _PROGRAMS.peek(begin_key), _PROGRAMS.peek(train_key)
+    if ready is not None and train is not None:
+        return _Prepared(own(ready(*begin_args)), train, [], 0.0)
     shape, compile_begin = _begin_program(begin, begin_args, size)
 
     def compile_train() -> Program:
@@ -403,7 +403,7 @@ def _interruptible() -> Iterator[threading.Event]:
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
 
 
 def _kept(run: Run) -> tuple[PyTree, np.ndarray]:

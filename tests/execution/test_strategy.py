@@ -55,3 +55,17 @@ def test_it_reads_well() -> None:
         == "chunked(4), one step a call, 2 threads, convolutions as products"
     )
     assert uq.execution.Strategy is Strategy
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"mapping": "vmapped"}, "expected a strategy, one of"),
+        ({"mapping": chunked}, r"write chunked\(4\)"),
+        ({"threads": 0}, "`threads`"),
+        ({"threads": "2"}, "`threads`"),
+    ],
+)
+def test_a_strategy_that_does_not_exist_gets_a_sentence(settings: dict, sentence: str) -> None:
+    with pytest.raises(uq.InputError, match=sentence):
+        Strategy(**settings)

@@ -7,6 +7,7 @@ be members, draws or rows. Strategies of equal settings are equal, and so share 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ Mapping = Callable[[Function], Function]
 
 
 @dataclass(frozen=True)
-class _Strategy:
+class _Strategy(ABC):
     """What all strategies check: there is a function, and its arguments share a leading axis."""
 
     def __call__(self, function: Function) -> Function:
@@ -40,8 +41,9 @@ class _Strategy:
 
         return run
 
+    @abstractmethod
     def _run(self, function: Function, size: int, args: tuple[Any, ...]) -> Any:
-        raise NotImplementedError
+        """The function along the axis of `size`."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import jax
 
-from .mapping import Mapping, chunked, looped, unrolled, vmapped
+from .._checks import check_count
+from .mapping import Mapping, check_mapping, chunked, looped, unrolled, vmapped
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class Strategy:
     lowering: bool = False
     loop: bool = True
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        check_mapping("mapping", self.mapping)
+        check_count("threads", self.threads)
 
     def __str__(self) -> str:
         parts = [str(self.mapping), "many steps a call" if self.loop else "one step a call"]
