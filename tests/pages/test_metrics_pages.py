@@ -1,4 +1,4 @@
-"""The snippets of docs/metrics run from top to bottom of a page, and print what the page shows."""
+"""The snippets of docs/metrics and docs/performance.md run from top to bottom of a page, and print what the page shows."""
 
 import contextlib
 import io
@@ -8,7 +8,8 @@ from pathlib import Path
 import jax
 import pytest
 
-PAGES = sorted((Path(__file__).parents[2] / "docs/metrics").glob("*.md"))
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [*sorted((DOCS / "metrics").glob("*.md")), DOCS / "performance.md"]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.S)
 NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
