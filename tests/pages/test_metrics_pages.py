@@ -1,4 +1,4 @@
-"""The snippets of docs/metrics and docs/performance.md run from top to bottom of a page, and print what the page shows."""
+"""The snippets of docs/metrics and docs/performance.md run from top to bottom, and print what the page shows."""
 
 import contextlib
 import io
