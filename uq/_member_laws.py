@@ -1,7 +1,7 @@
 """The computations behind `Predictive`: members' outputs to what their mixture says, compiled.
 
 Each takes `(base, change, outputs, weight, …)`: a likelihood that is static, the change of the target's units it is
-seen through or None, outputs `(M, N, …, width)` and member weights `(M,)`.
+seen through or None, outputs `(M, N, …, width)` and member weights `(M,)` or `(M, N)`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from . import laws
 from ._checks import InputError
 from ._typing import Array, Key
 from .laws import mixture
+from .laws._weighted import ranked
 
 compiled = functools.partial(jax.jit, static_argnums=0)
 
@@ -35,7 +36,7 @@ def is_discrete(base: Any, width: int) -> bool:
 
 def inert(outputs: Array, weight: Array) -> Array:
     """Outputs with those of members of weight 0, possibly NaN, replaced by zeros."""
-    return jnp.where((weight > 0).reshape((-1,) + (1,) * (outputs.ndim - 1)), outputs, 0)
+    return jnp.where(ranked(weight > 0, outputs.ndim), outputs, 0)
 
 
 def members(base: Any, change: Any, outputs: Array, weight: Array) -> Any:
@@ -134,7 +135,7 @@ def sample(base: Any, outputs: Array, weight: Array, key: Key, num: int) -> Arra
     """Draws `(num, N, …)`: a member by its weight, then from its distribution."""
     which, noise = jax.random.split(key)
     outputs = inert(outputs, weight)
-    member = jax.random.categorical(which, jnp.log(weight), shape=(num, outputs.shape[1]))
+    member = jax.random.categorical(which, jnp.log(weight.T), shape=(num, outputs.shape[1]))
     chosen = outputs[member, jnp.arange(outputs.shape[1])]
     with jax.numpy_dtype_promotion("standard"):  # numpyro's samplers mix dtypes
         return base.distribution(chosen).sample(noise)

@@ -37,7 +37,8 @@ class Predictive:
     Args:
       outputs: network outputs, `(M, N, …, width)`, with any free parameters of the likelihood appended.
       likelihood: what they mean, in the user's units.
-      weight: member weights, `(M,)`, summing to 1; a member of weight 0 (diverged) is inert. None means equal.
+      weight: member weights, `(M,)`, summing to 1; a member of weight 0 (diverged) is inert. None means equal. Or
+        weights of every example's own, `(M, N)`, where not all members speak for all examples.
 
     It is a pytree: it can be passed through `jax.jit`, saved or sharded. `pred[rows]` selects examples.
     """
@@ -52,7 +53,7 @@ class Predictive:
             size = self.outputs.shape[0]
             object.__setattr__(self, "weight", jnp.full(size, 1 / size, self.outputs.dtype))
         elif is_concrete(self.weight):
-            _check_weight(np.asarray(self.weight), self.outputs.shape[0])
+            _check_weight(np.asarray(self.weight), self.outputs.shape[:2])
 
     # Shape
 
@@ -69,7 +70,8 @@ class Predictive:
             if not -len(self) <= rows < len(self):
                 raise InputError(f"There are {len(self)} examples, but example {rows} was asked for.")
             rows = slice(rows, rows + 1 or None)
-        return Predictive(self.outputs[:, rows], self.likelihood, self.weight)
+        weight = self.weight if self.weight.ndim == 1 else self.weight[:, rows]
+        return Predictive(self.outputs[:, rows], self.likelihood, weight)
 
     def __repr__(self) -> str:
         return f"Predictive(members={self.num_members}, examples={len(self)}, likelihood={self._base!r})"
@@ -349,7 +351,9 @@ class Predictive:
         if self.task == "binary":
             return dist.Bernoulli(probs=self.mean)
         outputs = jnp.moveaxis(_member_laws.inert(self.outputs, self.weight), 0, -2)
-        probs = jnp.broadcast_to(self.weight, outputs.shape[:-1])
+        weight = jnp.moveaxis(self.weight, 0, -1)
+        weight = weight.reshape(*weight.shape[:-1], *(1,) * (outputs.ndim - 3), weight.shape[-1])
+        probs = jnp.broadcast_to(weight, outputs.shape[:-1])
         law = self.likelihood.distribution(outputs)
         if isinstance(law, dist.MixtureSameFamily):  # a mixture of mixtures is one mixture
             probs = (probs[..., None] * law.mixing_distribution.probs).reshape(*probs.shape[:-1], -1)
@@ -376,14 +380,20 @@ def _check_outputs(outputs: Any, likelihood: Any) -> None:
         )
 
 
-def _check_weight(weight: np.ndarray, size: int) -> None:
-    if weight.shape != (size,):
-        raise InputError(f"`weight` expected one number for each of the {size} members, but has shape {weight.shape}.")
+def _check_weight(weight: np.ndarray, shape: tuple[int, ...]) -> None:
+    size, num = shape
+    if weight.shape not in ((size,), (size, num)):
+        raise InputError(
+            f"`weight` expected one number for each of the {size} members, or ({size}, {num}) of them, but has shape "
+            f"{weight.shape}."
+        )
     if (weight == 0).all():
         raise InputError("There is nothing to predict with: every member has weight 0 (all of them diverged).")
-    if not ((weight >= 0).all() and abs(weight.sum() - 1) < 1e-3):
+    total = weight.sum(0)
+    if not ((weight >= 0).all() and (abs(total - 1) < 1e-3).all()):
+        worst = total if total.ndim == 0 else total[np.argmax(np.where(np.isnan(total), np.inf, abs(total - 1)))]
         raise InputError(
-            f"`weight` expected non-negative numbers that sum to 1, but they sum to {weight.sum():.4g}, the "
+            f"`weight` expected non-negative numbers that sum to 1, but they sum to {worst:.4g}, the "
             f"smallest being {weight.min():.4g}. Divide them by their sum."
         )
 

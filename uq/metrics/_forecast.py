@@ -321,8 +321,9 @@ def _mixture_covariance(name: str, pred: Predictive) -> Any:
     within = getattr(parts, "covariance_matrix", None)
     within = _diagonal(parts.variance) if within is None else within
     weight = jnp.asarray(pred.weight, within.dtype)
-    gap = parts.mean - jnp.einsum("m,nmd->nd", weight, parts.mean)[:, None]
-    return jnp.einsum("m,nmde->nde", weight, within) + jnp.einsum("m,nmd,nme->nde", weight, gap, gap)
+    weight = jnp.broadcast_to(weight.T, within.shape[:2])
+    gap = parts.mean - jnp.einsum("nm,nmd->nd", weight, parts.mean)[:, None]
+    return jnp.einsum("nm,nmde->nde", weight, within) + jnp.einsum("nm,nmd,nme->nde", weight, gap, gap)
 
 
 def _diagonal(variance: Any) -> Any:

@@ -218,7 +218,7 @@ def ensemble_scores(name: str, pred: Any, y: ArrayLike, score: str) -> tuple[Any
     if score in ("log", "brier") and not (isinstance(pred, Predictive) and pred.task == "regression"):
         probs, member_weight = member_probs(name, pred)
         _, labels = (
-            _inputs.classes(name, np.einsum("m...,m->...", *map(np.asarray, (probs, member_weight))), y)
+            _inputs.classes(name, _weighted(np, np.asarray(probs), np.asarray(member_weight)), y)
             if (is_concrete((probs, y)))
             else (None, jnp.asarray(y))
         )
@@ -236,11 +236,11 @@ def ensemble_scores(name: str, pred: Any, y: ArrayLike, score: str) -> tuple[Any
 
 
 def member_scores(name: str, pred: Any, y: ArrayLike, score: str) -> tuple[Any, Any]:
-    """Scores of each member by itself, `(M, N)`, several outputs averaged (but for "log"), and their weights `(M,)`."""
+    """Scores of each member by itself, `(M, N)`, several outputs averaged (but for "log"), and their weights."""
     if isinstance(pred, Predictive) and pred.task == "regression":
         if score == "brier":
             raise InputError(f'`{name}`: the score "brier" is for classes, but these are regression predictions.')
-        live = [m for m in range(pred.num_members) if not is_concrete(pred.weight) or pred.weight[m] > 0]
+        live = _live(pred.weight)
         ones = [Predictive(pred.outputs[m : m + 1], pred.likelihood) for m in live]
         function = {
             "log": lambda one: -one.log_prob(y),
@@ -248,7 +248,7 @@ def member_scores(name: str, pred: Any, y: ArrayLike, score: str) -> tuple[Any, 
             "squared": lambda one: one.residual(y) ** 2,
         }[score]
         each = jnp.stack([_flat(function(one)) for one in ones])
-        return _plain(each), _plain(pred.weight[np.asarray(live)])
+        return _plain(each), _plain(pred.weight[live])
     if score not in ("log", "brier"):
         raise InputError(f'`{name}`: the score "{score}" is for numbers, but these are predictions of classes.')
     probs, weight = member_probs(name, pred)
@@ -258,15 +258,21 @@ def member_scores(name: str, pred: Any, y: ArrayLike, score: str) -> tuple[Any, 
     return _route.run(_member_class_scores, probs, labels, score=score), weight
 
 
+def _live(weight: Any) -> np.ndarray:
+    """Which members have any weight."""
+    if not is_concrete(weight):
+        return np.arange(weight.shape[0])
+    return np.flatnonzero((np.asarray(weight) > 0).reshape(len(weight), -1).any(1))
+
+
 def member_probs(name: str, pred: Any) -> tuple[Any, Any]:
-    """Members' class probabilities `(M, N, C)` and weights `(M,)`, checked; members of weight 0 are left out."""
+    """Members' class probabilities `(M, N, C)` and weights, checked; members of weight 0 are left out."""
     if isinstance(pred, Predictive):
         if pred.task not in ("binary", "multiclass"):
             raise InputError(f"`{name}` expected predictions of classes, but these are {pred.task} ones.")
         outputs, weight = pred.outputs, pred.weight
-        if is_concrete(weight):
-            live = np.flatnonzero(np.asarray(weight) > 0)
-            outputs, weight = outputs[live], weight[live]
+        live = _live(weight)
+        outputs, weight = outputs[live], weight[live]
         probs = laws.class_probs(pred.likelihood.distribution(outputs))
         return _plain(probs), _plain(weight)
     probs = _inputs._array(name, pred)
@@ -301,12 +307,12 @@ def _flat(values: Any) -> Any:
     return values.reshape(values.shape[0], -1).mean(1) if values.ndim > 1 else values
 
 
-# Cores: members first, `(M, N, C)`; weights `(M,)`.
+# Cores: members first, `(M, N, C)`; weights `(M,)` or `(M, N)`.
 
 
 def _weighted(xp: Any, values: Any, weight: Any) -> Any:
-    weight = (weight / weight.sum()).astype(values.dtype)
-    return (values * weight.reshape((-1,) + (1,) * (values.ndim - 1))).sum(0)
+    weight = (weight / weight.sum(0)).astype(values.dtype)
+    return (values * weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim))).sum(0)
 
 
 def _entropy_of(xp: Any, probs: Any) -> Any:
@@ -330,15 +336,15 @@ def _indicator_variances(xp: Any, probs: Any, weight: Any) -> tuple[Any, Any]:
 def _disagreement(xp: Any, probs: Any, weight: Any) -> Any:
     top = probs.argmax(-1)
     votes = _weighted(xp, (top[..., None] == xp.arange(probs.shape[-1])).astype(probs.dtype), weight)
-    weight = weight.astype(probs.dtype) / weight.sum().astype(probs.dtype)
-    different = 1 - xp.square(weight).sum()  # weight of pairs of different members
+    weight = weight.astype(probs.dtype) / weight.sum(0).astype(probs.dtype)
+    different = 1 - xp.square(weight).sum(0)  # weight of pairs of different members
     return (1 - xp.square(votes).sum(-1)) / xp.where(different > 1e-12, different, xp.ones_like(different))
 
 
 def _pair_mean(xp: Any, total: Any, weight: Any) -> Any:
     """Weighted sum over ordered pairs, `(N,)`, as a mean over pairs of different members."""
-    weight = weight.astype(total.dtype) / weight.sum().astype(total.dtype)
-    different = 1 - xp.square(weight).sum()
+    weight = weight.astype(total.dtype) / weight.sum(0).astype(total.dtype)
+    different = 1 - xp.square(weight).sum(0)
     return total / xp.where(different > 1e-12, different, xp.ones_like(different))
 
 

@@ -67,14 +67,16 @@ def _axis(pred: Any, size: int) -> int:
 
 def _over(function: Callable[[Any, int], Any], pred: Any, size: int) -> Any:
     if isinstance(pred, Predictive):
-        return Predictive(function(pred.outputs, 1), pred.likelihood, pred.weight)
+        weight = pred.weight if pred.weight.ndim == 1 else function(pred.weight, 1)
+        return Predictive(function(pred.outputs, 1), pred.likelihood, weight)
     return function(pred, _axis(pred, size))
 
 
 def _joined(preds: Any, sizes: Any) -> Any:
     first = preds[0]
     if isinstance(first, Predictive):
-        return Predictive(_concatenate([pred.outputs for pred in preds], 1), first.likelihood, first.weight)
+        weight = first.weight if first.weight.ndim == 1 else _concatenate([pred.weight for pred in preds], 1)
+        return Predictive(_concatenate([pred.outputs for pred in preds], 1), first.likelihood, weight)
     return _concatenate(preds, _axis(first, sizes[0]))
 
 
