@@ -12,7 +12,7 @@ import pytest
 
 import uq
 from uq._cache import fingerprint
-from uq.execution import chunked, looped, unrolled, vmapped
+from uq.execution import chunked, compiled, looped, same_for_any_size, unrolled, vmapped
 
 from .nets import INPUTS, KINDS, ROWS, network
 
@@ -69,9 +69,23 @@ def test_any_number_of_members(mapping: Any, size: int) -> None:
     variables = jax.jit(lambda: uq.batched_init(model, 0, ROWS, size))()
     want, got = jax.jit(vmapped(step))(variables), jax.jit(mapping(step))(variables)
     close(got, want)
-    if isinstance(mapping, type(chunked(2))) and mapping.inner == vmapped and mapping.num > 1 and size > 1:
-        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("mapping", [chunked(2), chunked(3), chunked(4), chunked(16)], ids=repr)
+def test_the_same_bits_in_chunks_where_each_member_has_its_own_rows(mapping: Any) -> None:
+    """As in `fit`. Rows that all share are one product over all members, whose kernels depend on how many there are."""
+    model = network("linen", "mlp")
+    variables = jax.jit(lambda: uq.batched_init(model, 0, ROWS, 16))()
+    own = np.random.default_rng(0).normal(size=(16, *ROWS.shape)).astype(np.float32)
+
+    def step(variables: Any, x: Any) -> Any:
+        return one_step(model, x)(variables)
+
+    def run(mapping: Any) -> Any:
+        return compiled(jax.jit(mapping(step)).lower(variables, own), same_for_any_size(100))(variables, own)
+
+    for a, b in zip(jax.tree.leaves(run(mapping)), jax.tree.leaves(run(vmapped)), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("mapping", ALL, ids=repr)
