@@ -263,7 +263,7 @@ def test_an_epoch_sees_every_row_once() -> None:
     from uq import holdout
 
     rows = holdout.fraction((1, 2), 2, 60, 0.1)
-    orders = list(holdout.epoch_orders((1, 2), rows.train, 3, 18, range(2), 2))
+    orders = list(holdout.epoch_orders((1, 2), rows, 3, 18, range(2), 2))
     for index, keys in orders:
         assert index.shape == (2, 3, 18) and keys.shape == (2, 3, 2) and keys.dtype == np.uint32
         for k in range(2):

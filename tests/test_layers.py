@@ -14,7 +14,8 @@ READERS = ("metrics", "calibrate", "conformal")
 """Packages that see predictions and outcomes alone."""
 TRAINING = (
     "model", "wrap", "layers", "method", "methods", "ensembles", "execution", "optimizers", "losses", "prior",
-    "train", "_training", "refresh", "predict", "predict_batches", "_rows", "posterior",
+    "train", "_training", "refresh", "crossfit", "_own_units", "holdout", "predict", "predict_batches", "_rows",
+    "posterior",
 )  # fmt: skip
 SHELL = (
     "posterior",

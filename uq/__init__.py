@@ -7,6 +7,8 @@ Importing changes nothing: no backend starts, no configuration is touched, and s
 they are first needed.
 """
 
+from . import calibrate as calibrate
+from . import conformal as conformal
 from . import data as data
 from . import execution as execution
 from . import laws as laws
@@ -19,6 +21,9 @@ from . import plot as plot
 from ._checks import InputError as InputError
 from ._checks import UQWarning as UQWarning
 from ._version import __version__ as __version__
+from .crossfit import CrossFit as CrossFit
+from .crossfit import bootstrap as bootstrap
+from .crossfit import crossfit as crossfit
 from .ensembles import deep_ensemble as deep_ensemble
 from .evaluate import evaluate as evaluate
 from .io import FileError as FileError

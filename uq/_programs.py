@@ -43,9 +43,7 @@ class Program:
         """Each thread's part. Sliced on the host: slices of device arrays would each compile a program."""
         if self._pool is None:
             return [(run, data)]
-        return [
-            (_members(run, group), data._replace(held_out=_members(data.held_out, group))) for group in self._groups
-        ]
+        return [(_members(run, group), data._replace(**_members(_by_member(data), group))) for group in self._groups]
 
     def __call__(
         self, parts: list[tuple[Run, Data]], index: np.ndarray, keys: np.ndarray, stretch: Stretch
@@ -76,6 +74,11 @@ class Program:
             return parts[0][0]
         size = int(self._groups[-1][-1]) + 1
         return jax.tree.map(lambda *leaves: _whole(leaves, size), *(run for run, _ in parts))
+
+
+def _by_member(data: Data) -> dict[str, Any]:
+    """What of the data leads with the member axis."""
+    return {"held_out": data.held_out, "own": data.own}
 
 
 def _members(tree: PyTree, group: np.ndarray) -> PyTree:
@@ -121,7 +124,7 @@ def compile_training(
     groups = _groups(settings.size, strategy.threads)
     size, steps, batch = len(groups[0]), settings.steps, settings.batch
     run = _of_size(shapes.run, size)
-    data = shapes.data._replace(held_out=_of_size(shapes.data.held_out, size))
+    data = shapes.data._replace(**_of_size(_by_member(shapes.data), size))
     index = jax.ShapeDtypeStruct((1 if settings.shared else size, steps, batch), jnp.int32)
     keys = jax.ShapeDtypeStruct((size, steps, shapes.words), jnp.uint32)
     scalar: Any = jax.ShapeDtypeStruct((), jnp.int32)

@@ -18,8 +18,9 @@ from ._checks import (
     leading_size,
     place_in_own_code,
 )
-from ._training import Data
+from ._training import Data, Own
 from ._typing import PyTree
+from .crossfit import rows_of
 from .likelihoods import _standardized as standardized
 from .likelihoods import _standardizes as standardizes
 from .likelihoods import check_width
@@ -126,47 +127,81 @@ def choose_rows(
     words: tuple[int, ...],
     *,
     shared: bool = False,
+    scheme: Any = None,
+    y: Any = None,
 ) -> holdout.Rows:
     """The rows each member trains on and is stopped by, among those `counted` (of positive weight).
 
-    With `shared` batches, all members leave out the same.
+    With `shared` batches, all members leave out the same. A `scheme` of cross-fitting leaves out others besides.
     """
-    if held is not None:
+    share = 0.0 if held is not None else validation
+    if share is None:
+        share = 0.1 if method.early_stopping and len(counted) >= 50 else 0.0
+    if isinstance(share, bool) or not isinstance(share, int | float):
+        raise InputError(f"`validation` expected a fraction or a pair (x, y), but got a {type(share).__name__}.")
+    if scheme is not None:
+        rows = _cross_rows(scheme, method, held, counted, num_rows, size, words, share, y, shared=shared)
+    elif held is not None:
         rows = holdout.Rows(
             np.broadcast_to(counted.astype(np.int32), (size, len(counted))),
             np.broadcast_to(np.arange(num_rows, num_rows + len(held[1]), dtype=np.int32), (size, len(held[1]))),
         )
     else:
-        share = validation
-        if share is None:
-            share = 0.1 if method.early_stopping and len(counted) >= 50 else 0.0
-        if isinstance(share, bool) or not isinstance(share, int | float):
-            raise InputError(f"`validation` expected a fraction or a pair (x, y), but got a {type(share).__name__}.")
         found = holdout.fraction(words, 1 if shared else size, len(counted), share)
-        rows = holdout.Rows(*(np.broadcast_to(counted[part].astype(np.int32), (size, part.shape[1])) for part in found))
+        train, out = (
+            np.broadcast_to(counted[part].astype(np.int32), (size, part.shape[1]))
+            for part in (found.train, found.held_out)
+        )
+        rows = holdout.Rows(train, out)
     if rows.held_out.shape[1] and method.evaluate is None:
         raise InputError(f"{method.name} cannot be stopped by held-out rows; pass validation=0.")
     return rows
+
+
+def _cross_rows(
+    scheme: Any,
+    method: Method,
+    held: Any,
+    counted: np.ndarray,
+    num_rows: int,
+    size: int,
+    words: tuple[int, ...],
+    share: float,
+    y: Any,
+    *,
+    shared: bool,
+) -> holdout.Rows:
+    if method.size is None:
+        raise InputError("`holdout` lets members leave out different rows, but this method is for one network.")
+    if shared:
+        raise InputError("`holdout` lets members leave out different rows, which `shared_batches` cannot: drop one.")
+    rows = rows_of(scheme, words, size, num_rows, counted, np.asarray(y)[:num_rows], share)
+    if held is None:
+        return rows
+    own = np.arange(num_rows, num_rows + len(held[1]), dtype=np.int32)
+    return rows._replace(held_out=np.broadcast_to(own, (size, len(own))))
 
 
 def choose_batch_size(wanted: int | None, num_rows: int, rows: holdout.Rows) -> int:
     """Rows of a batch, no more than a member trains on."""
     if wanted is not None and check_count("batch_size", wanted) > num_rows:
         raise InputError(f"`batch_size` is {wanted}, but there are only {num_rows} examples; use at most {num_rows}.")
-    return min(_BATCH if wanted is None else wanted, rows.train.shape[1])
+    return min(_BATCH if wanted is None else wanted, rows.num_train)
 
 
 def plan(rows: holdout.Rows, size: int, batch_size: int, epochs: int, *, shared: bool = False) -> Settings:
-    num = rows.train.shape[1]
+    num = rows.num_train
     steps = -(-num // batch_size)
     batch = -(-num // steps)
     call_epochs = int(np.clip(_CALL_ROWS // (size * steps * batch), 1, 32))
     return Settings(size, steps, batch, epochs, call_epochs, shared)
 
 
-def device_data(x: PyTree, y: Any, weight: np.ndarray, rows: holdout.Rows, settings: Settings, patience: int) -> Data:
+def device_data(
+    x: PyTree, y: Any, weight: np.ndarray, rows: holdout.Rows, settings: Settings, patience: int, own_y: Any = ()
+) -> Data:
     dtype = jax.dtypes.canonicalize_dtype(np.float64)
-    num, batch = rows.train.shape[1], settings.batch
+    num, batch = rows.num_train, settings.batch
     mask = (np.arange(settings.steps * batch) < num).reshape(settings.steps, batch).astype(dtype)
     mask *= batch / mask.sum(1, keepdims=True)
     num_held = rows.held_out.shape[1]
@@ -187,6 +222,7 @@ def device_data(x: PyTree, y: Any, weight: np.ndarray, rows: holdout.Rows, setti
         num_data=np.asarray(num, dtype),
         patience=np.asarray(patience, np.int32),
         progress=np.asarray([1 / (settings.steps * settings.epochs), 1.0], dtype),
+        own=() if rows.left_out is None else Own(own_y, np.asarray(rows.num_own, dtype)),  # type: ignore[arg-type]
     )
     return jax.device_put(jax.tree.map(_canonical, Data(**parts)))
 

@@ -61,6 +61,17 @@ class Data(NamedTuple):
     """Epochs without improvement before a member stops, ()."""
     progress: Array
     """`(2,)`: what one update adds to the fraction of training done, and the fraction at its end."""
+    own: Any = ()
+    """What each member has of its own under cross-fitting, as `Own`."""
+
+
+class Own(NamedTuple):
+    """Data that differ between members; leaves lead with the member axis K."""
+
+    y: Any
+    """All targets in each member's own units, `(K, N, …)`; () where there is one for all."""
+    num_data: Array
+    """How many rows each trains on, `(K,)`."""
 
 
 class Stretch(NamedTuple):
@@ -118,41 +129,48 @@ def training_parts(method: Method, strategy: Strategy, key_impl: str) -> Parts:
     def rows(tree: PyTree, index: Array) -> PyTree:
         return jax.tree.map(lambda leaf: _rows(leaf, index), tree)
 
+    def targets(data: Data, own: Any) -> Array:
+        """The targets of all rows, in the member's own units where it has any."""
+        return own.y if own and not isinstance(own.y, tuple) else data.y
+
     def update(run: Run, data: Data, index: Array, keys: Array, epoch: Array, step: Array) -> Run:
         # Read in the middle of the step: the first rate is not 0, nor the last.
         done = ((epoch * data.mask.shape[0] + step).astype(data.progress.dtype) + 0.5) * data.progress[0]
 
-        def batch(index: Array) -> Batch:
+        def batch(index: Array, own: Any) -> Batch:
             weight = _rows(data.weight, index) * _at(data.mask, step)
-            return Batch(rows(data.x, index), _rows(data.y, index), weight, data.num_data, done)
+            num_data = own.num_data if own else data.num_data
+            return Batch(rows(data.x, index), _rows(targets(data, own), index), weight, num_data, done)
 
-        def one(state: PyTree, index: Array, words: Array) -> tuple[PyTree, Any]:
-            return method.update(jax.random.wrap_key_data(words, impl=key_impl), state, batch(index))
+        def one(state: PyTree, index: Array, words: Array, own: Any) -> tuple[PyTree, Any]:
+            return method.update(jax.random.wrap_key_data(words, impl=key_impl), state, batch(index, own))
 
         now = _at(index, step, 1)
         if now.shape[0] < keys.shape[0]:  # one order for all members: the batch is taken once
-            same = batch(now[0])
+            same = batch(now[0], ())
             state, info = mapping(
                 lambda state, words: method.update(jax.random.wrap_key_data(words, impl=key_impl), state, same)
             )(run.state, _at(keys, step, 1))
         else:
-            state, info = mapping(one)(run.state, now, _at(keys, step, 1))
+            state, info = mapping(one)(run.state, now, _at(keys, step, 1), data.own)
         finite = run.finite & (info.finite | ~run.active)
         loss = jnp.where(run.active, info.loss.astype(run.epoch_loss.dtype), 0)
         return run._replace(state=state, finite=finite, epoch_loss=run.epoch_loss + loss)
 
     def held_out_loss(state: PyTree, data: Data) -> Array:
-        def one(state: PyTree, index: Array) -> Array:
+        def one(state: PyTree, index: Array, own: Any) -> Array:
+            y = targets(data, own)
+
             def batch(args: tuple[Array, Array]) -> tuple[Array, Array]:
                 index, mask = args
-                losses = evaluate(state, Batch(rows(data.x, index), _rows(data.y, index)))
+                losses = evaluate(state, Batch(rows(data.x, index), _rows(y, index)))
                 weight = mask * _rows(data.weight, index)
                 return jnp.where(weight > 0, losses * weight, 0).sum(), weight.sum()
 
             total, weight = jax.lax.map(batch, (index, data.held_out_mask))
             return total.sum() / weight.sum()
 
-        return mapping(one)(state, data.held_out)
+        return mapping(one)(state, data.held_out, data.own)
 
     def end_epoch(run: Run, data: Data, index: Array, epoch: Array) -> tuple[Run, Array, Array]:
         steps = data.mask.shape[0]
@@ -190,7 +208,7 @@ def _lowered(method: Method) -> Method:
     The network is lowered where the method can be built over another: gradients of products are products, while the
     library's gradients of convolutions are convolutions of larger kernels.
     """
-    if method.over is not None and _is_as_built(method, method.over(lambda model: model)):
+    if method.over is not None and is_as_built(method, method.over(lambda model: model)):
         return method.over(with_products)
     return method._replace(
         update=lowered(method.update),
@@ -199,7 +217,7 @@ def _lowered(method: Method) -> Method:
     )
 
 
-def _is_as_built(method: Method, fresh: Method) -> bool:
+def is_as_built(method: Method, fresh: Method) -> bool:
     """Whether nobody has put other functions in the place of the factory's."""
     names = ("update", "evaluate", "refresh")
     return all(fingerprint(getattr(method, name)) == fingerprint(getattr(fresh, name)) for name in names)

@@ -22,9 +22,23 @@ _SPLIT, _ORDER = range(2)
 
 class Rows(NamedTuple):
     train: np.ndarray
-    """`(K, n)`, int32: the rows each member trains on."""
+    """`(K, n)`, int32: the rows each member trains on; −1 after the last of a member that has fewer."""
     held_out: np.ndarray
     """`(K, m)`, int32: the rows that stop each member; m may be 0."""
+    left_out: np.ndarray | None = None
+    """`(K, N)`, bool: the rows that had no part in a member at all; None where nobody asked for them."""
+    per_epoch: int | None = None
+    """How many rows an epoch shows to every member, where members have different numbers of them."""
+
+    @property
+    def num_train(self) -> int:
+        """Rows an epoch."""
+        return self.train.shape[1] if self.per_epoch is None else self.per_epoch
+
+    @property
+    def num_own(self) -> np.ndarray:
+        """`(K,)`: how many rows each member has."""
+        return (self.train >= 0).sum(1)
 
 
 def key_words(key: Key) -> tuple[int, ...]:
@@ -32,7 +46,7 @@ def key_words(key: Key) -> tuple[int, ...]:
     return tuple(int(word) for word in np.asarray(jax.random.key_data(key)).reshape(-1))
 
 
-def _generator(words: tuple[int, ...], purpose: int, member: int, epoch: int = 0) -> np.random.Philox:
+def generator(words: tuple[int, ...], purpose: int, member: int, epoch: int = 0) -> np.random.Philox:
     """Random bits of one member's epoch: the epoch is the high word of the counter."""
     return np.random.Philox(key=_member_key(words, purpose, member), counter=[0, 0, 0, epoch])
 
@@ -42,7 +56,7 @@ def _member_key(words: tuple[int, ...], purpose: int, member: int) -> np.ndarray
     return np.random.SeedSequence(words, spawn_key=(purpose, member)).generate_state(2, np.uint64)
 
 
-def _permutation(bits: np.random.Philox, num: int) -> np.ndarray:
+def permutation(bits: np.random.Philox, num: int) -> np.ndarray:
     return np.argsort(bits.random_raw(num)).astype(np.int32)
 
 
@@ -56,13 +70,13 @@ def fraction(words: tuple[int, ...], size: int, num_rows: int, share: float) -> 
     if out == 0:
         everything = np.broadcast_to(np.arange(num_rows, dtype=np.int32), (size, num_rows))
         return Rows(everything, everything[:, :0])
-    orders = np.stack([_permutation(_generator(words, _SPLIT, k), num_rows) for k in range(size)])
+    orders = np.stack([permutation(generator(words, _SPLIT, k), num_rows) for k in range(size)])
     return Rows(np.sort(orders[:, out:]), np.sort(orders[:, :out]))
 
 
 def epoch_orders(
     words: tuple[int, ...],
-    rows: np.ndarray,
+    rows: Rows,
     steps: int,
     batch: int,
     epochs: range,
@@ -74,16 +88,25 @@ def epoch_orders(
 
     With `shared`, all see the first member's batches, and `index` is `(1, S, B)`.
     """
-    size, num = rows.shape
+    size = len(rows.train)
     orders = 1 if shared else size
     for epoch in epochs:
         index = np.empty((orders, steps, batch), np.int32)
         keys = np.empty((size, steps, key_width), np.uint32)
         for k in range(size):
-            bits = _generator(words, _ORDER, k, epoch)
+            bits = generator(words, _ORDER, k, epoch)
             if k < orders:
-                order = rows[k][_permutation(bits, num)]
+                order = _shuffled(rows.train[k], bits, rows.num_train)
                 index[k] = np.resize(order, steps * batch).reshape(steps, batch)
             noise = bits.random_raw(steps * key_width)
             keys[k] = (noise >> np.uint64(32)).astype(np.uint32).reshape(steps, key_width)
         yield index, keys
+
+
+def _shuffled(rows: np.ndarray, bits: np.random.Philox, num: int) -> np.ndarray:
+    """`num` of the rows in random order: each once before any comes twice, other ones each epoch."""
+    own = rows[rows >= 0]
+    order = own[permutation(bits, len(own))]
+    while len(order) < num:
+        order = np.concatenate([order, own[permutation(bits, len(own))]])
+    return order[:num]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import _own_units as own_units
 from . import execution, likelihoods, methods
 from ._archive import CODES, decode, encode, write
 from ._archive import FileError as FileError
@@ -88,6 +89,11 @@ def load(
     arrays, meta = decode(Path(path))
     inner = _likelihood(meta["method"]["likelihood"], likelihood)
     method = _method(meta["method"], inner, model, method)
+    outer = method.likelihood
+    if meta["likelihood"] is not None:
+        outer = _likelihood(meta["likelihood"], likelihood if _is_own(meta["likelihood"]) else None)
+    if meta.get("units") is not None:
+        method = own_units.with_units(method, own_units.blank_units(meta["units"]), outer)
     example = _example(meta["example"], x)
     expected, structure = _expected(method, example)
     state = {name: arrays[name] for name in meta["state"]}
@@ -101,18 +107,18 @@ def load(
         else jnp.asarray(state[name])
         for name in expected
     ]
-    outer = meta["likelihood"]
     scaling = [arrays[name] for name in ("uq.inputs/mean", "uq.inputs/scale") if name in arrays]
     return Posterior(
         method=method,
         state=jax.tree.unflatten(structure, leaves),
-        likelihood=method.likelihood if outer is None else _likelihood(outer, likelihood if _is_own(outer) else None),
+        likelihood=outer,
         key=jax.random.wrap_key_data(jnp.asarray(arrays["uq.key"]), impl=meta["key_impl"]),
         inputs=Scaling(*scaling) if scaling else None,
         weight=jnp.asarray(arrays["uq.weight"]) if "uq.weight" in arrays else None,
         origin=jnp.asarray(arrays["uq.origin"]) if "uq.origin" in arrays else None,
         history=_history(meta["history"], arrays),
         example=example,
+        left_out=_unpacked(arrays["uq.left_out"], meta["rows"]) if "uq.left_out" in arrays else None,
     )
 
 
@@ -142,6 +148,8 @@ def _describe(posterior: Posterior) -> tuple[dict[str, np.ndarray], dict[str, An
         arrays["uq.origin"] = np.asarray(posterior.origin)
     if posterior.inputs is not None:
         arrays |= {"uq.inputs/mean": posterior.inputs.mean, "uq.inputs/scale": posterior.inputs.scale}
+    if posterior.left_out is not None:
+        arrays["uq.left_out"] = np.packbits(posterior.left_out, axis=1)
     history = posterior.history
     if history is not None:
         arrays |= {f"uq.history/{name}": np.asarray(getattr(history, name)) for name in _HISTORY_ARRAYS}
@@ -165,6 +173,8 @@ def _describe(posterior: Posterior) -> tuple[dict[str, np.ndarray], dict[str, An
         "state": list(state),
         "keys": keys,
         "recast": recast,
+        "units": own_units.shapes_of(posterior.state),
+        "rows": None if posterior.left_out is None else posterior.left_out.shape[1],
     }
 
 
@@ -322,6 +332,10 @@ def _example(said: Any, x: PyTree) -> PyTree:
         if kind.__name__ in said:
             return kind(_example(part, None) for part in said[kind.__name__])
     return jax.ShapeDtypeStruct(tuple(said["shape"]), jnp.dtype(said["dtype"]))
+
+
+def _unpacked(bits: np.ndarray, num_rows: int) -> np.ndarray:
+    return np.unpackbits(bits, axis=1, count=num_rows).astype(bool)
 
 
 def _history(said: dict[str, Any] | None, arrays: dict[str, np.ndarray]) -> History | None:

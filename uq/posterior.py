@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
-from ._checks import InputError, check_count, check_inputs, check_width_of_inputs, is_concrete
+from ._checks import (
+    InputError,
+    UQWarning,
+    check_count,
+    check_inputs,
+    check_width_of_inputs,
+    is_concrete,
+    leading_size,
+)
 from ._rows import Source, inputs_source, pairs_source
 from ._tree import tree_size
 from ._typing import Array, ArrayLike, Key, PyTree
@@ -81,6 +90,10 @@ class Posterior:
     """Shape and dtype of one example of `x`."""
     origin: Array | None = None
     """Which member of the fit each is, `(K,)`; None means 0 … K − 1. A member's draws depend on it alone."""
+    left_out: np.ndarray | None = None
+    """Which rows of the training data had no part in each member, `(K, N)`, bool; None without cross-fitting."""
+    data: tuple[Any, Any] | None = field(default=None, repr=False)
+    """The training data `(x, y)` of a cross-fitted posterior, as given; not saved with it."""
 
     @property
     def size(self) -> int:
@@ -155,6 +168,59 @@ class Posterior:
         z = x if self.inputs is None else self.inputs.apply(x)
         members = self.sample(num_samples, key=key)
         return predict(self.method.model, self.likelihood, members, z, batch_size=batch_size, member_size=member_size)
+
+    def out_of_fold(self, x: PyTree = None, *, num_samples: int | None = None, key: Key | None = None) -> Predictive:
+        """What the members that did not see a row say of it, for every row of the training data.
+
+        Their weights are a row's own, `(V, N)`. Rows that every member saw (fewer members than folds) are left out;
+        `posterior.left_out.any(0)` tells which rows there are.
+
+        Args:
+          x: the training inputs, for a posterior that was loaded from a file; else None.
+          num_samples, key: as in `predict`.
+        Raises:
+          InputError: the posterior was not cross-fitted; inputs of another number of rows; no member left any out.
+        """
+        x = self._training_inputs(x)
+        assert self.left_out is not None
+        alive = np.ones(self.size) if self.weight is None else np.asarray(self.weight, np.float64)
+        votes = self.left_out & (alive > 0)[:, None]
+        rows = np.flatnonzero(votes.any(0))
+        if len(rows) == 0:
+            raise InputError("No member that did not diverge left out any row.")
+        if len(rows) < votes.shape[1]:
+            warnings.warn(
+                f"{votes.shape[1] - len(rows)} of {votes.shape[1]} rows were left out by no member, and are missing "
+                "here; `posterior.left_out.any(0)` tells which rows there are.",
+                UQWarning,
+                stacklevel=2,
+            )
+        num = self.method.num_draws if num_samples is None else check_count("num_samples", num_samples)
+        votes, weight = np.repeat(votes[:, rows], num, axis=0), np.repeat(alive / num, num)
+        first = np.argsort(~votes, axis=0, kind="stable")[: votes.sum(0).max()]  # those who vote, for every row
+        weight = np.where(np.take_along_axis(votes, first, 0), weight[first], 0)
+        parts, start = [], 0
+        for part in self.predict_batches(_take_rows(x, rows), num_samples=num, key=key):
+            which = first[:, start : start + len(part)]
+            outputs = np.asarray(part.outputs)
+            parts.append(np.take_along_axis(outputs, which.reshape(*which.shape, *(1,) * (outputs.ndim - 2)), 0))
+            start += len(part)
+        dtype = parts[0].dtype
+        return Predictive(
+            jnp.asarray(np.concatenate(parts, 1)), self.likelihood, jnp.asarray((weight / weight.sum(0)).astype(dtype))
+        )
+
+    def _training_inputs(self, x: PyTree) -> PyTree:
+        if self.left_out is None:
+            raise InputError("`out_of_fold` needs a cross-fitted posterior: uq.fit(…, holdout=uq.crossfit()).")
+        if x is None:
+            if self.data is None:
+                raise InputError("`out_of_fold` of a loaded posterior needs the training inputs: pass x=….")
+            return self.data[0]
+        num = leading_size("x", x)
+        if num != self.left_out.shape[1]:
+            raise InputError(f"`out_of_fold` expected the {self.left_out.shape[1]} training rows, but `x` has {num}.")
+        return x
 
     def predict_batches(
         self,
@@ -264,6 +330,7 @@ class Posterior:
             weight=weight,
             history=None if self.history is None else self.history.take(index),
             origin=jnp.asarray(origin[index]),
+            left_out=None if self.left_out is None else self.left_out[index],
         )
 
     def best(self, score: ArrayLike) -> Posterior:
@@ -288,7 +355,12 @@ class Posterior:
 
 def _resized(method: Method, size: int) -> Method:
     assert method.member is not None
-    return ensemble(method.member, size, mapping=method.mapping)
+    return ensemble(method.member, size, mapping=method.mapping)._replace(model=method.model)
+
+
+def _take_rows(x: PyTree, rows: np.ndarray) -> PyTree:
+    size = leading_size("x", x)
+    return x if len(rows) == size else jax.tree.map(lambda leaf: np.asarray(leaf)[rows], x)
 
 
 def posterior(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from ._tree import is_float
 from ._typing import Array, PyTree
+from ._units import map_but_units
 from .model import Model, Variables
 
 
@@ -31,13 +32,13 @@ def refreshed_state(model: Model, variables: Variables, xs: PyTree) -> PyTree:
     def after(state: PyTree, x: PyTree) -> PyTree:
         return model.apply(Variables(variables.params, state), x, train=True)[1]
 
-    zeros = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if is_float(leaf) else leaf, variables.state)
+    zeros = map_but_units(lambda leaf: jnp.zeros_like(leaf) if is_float(leaf) else leaf, variables.state)
     shares = jax.lax.map(lambda x: after(zeros, x), xs)
     own = jax.tree.map(lambda leaf: leaf[0], shares)
     # A probe much smaller than the batch's share would drown in its rounding.
-    probe = jax.tree.map(lambda a: jnp.where(a == 0, 1, a) if is_float(a) else a, own)
+    probe = map_but_units(lambda a: jnp.where(a == 0, 1, a) if is_float(a) else a, own)
     moved = after(probe, jax.tree.map(lambda leaf: leaf[0], xs))
-    momentum = jax.tree.map(lambda a, b, p: (b - a) / p if is_float(a) else a, own, moved, probe)
+    momentum = map_but_units(lambda a, b, p: (b - a) / p if is_float(a) else a, own, moved, probe)
 
     def mend(old: Array, m: Array, share: Array) -> Array:
         if not is_float(old):
@@ -47,4 +48,4 @@ def refreshed_state(model: Model, variables: Variables, xs: PyTree) -> PyTree:
         # An average that no batch moves (m = 1, or a constant such as input statistics) keeps its value.
         return jnp.where(follows, average, old)
 
-    return jax.tree.map(mend, variables.state, momentum, shares)
+    return map_but_units(mend, variables.state, momentum, shares)

@@ -16,16 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import _own_units as own_units
 from . import _setup as setup
-from . import holdout
 from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
 from ._checks import InputError, UQWarning, check_count, path_name
 from ._programs import Program, Shapes, compile_training
 from ._training import Data, Run, Stretch, start_run, without_optimizer
 from ._tree import tree_size, tree_where
 from ._typing import ArrayLike, Key, PyTree
+from .crossfit import CrossFit
 from .execution import Strategy, compiled, run_once, vmapped
 from .execution._host_random import with_host_random
+from .holdout import Rows, epoch_orders, key_words
 from .members import as_key, member_keys, num_members
 from .method import Method, set_hyperparams
 from .planning import Plan, chosen
@@ -47,6 +49,7 @@ def fit(
     weight: ArrayLike | None = None,
     validation: float | tuple[Any, Any] | None = None,
     patience: int | None = None,
+    holdout: CrossFit | None = None,
     start: PyTree = None,
     standardize_inputs: bool | None = None,
     standardize_targets: bool | None = None,
@@ -73,9 +76,13 @@ def fit(
         0 otherwise.
       patience: epochs without improvement on the left-out rows before a member stops; None trains every member to
         the end. The weights kept are those of its best epoch either way.
+      holdout: `uq.crossfit(…)` or `uq.bootstrap()`: every member leaves out rows of its own, which have no part in
+        it at all (`validation` takes what stops it from the rest), and `posterior.out_of_fold()` predicts every row
+        by the members that did not see it: what calibrates the ensemble, without giving up data.
       start: trained `Variables` to begin from, with a leading member axis for ensembles. Inputs and targets then
         are not standardised unless asked for.
-      standardize_inputs: None standardises inputs that are one rank-2 floating array.
+      standardize_inputs: None standardises inputs that are one rank-2 floating array; under `holdout`, each member's
+        by the rows that it sees.
       standardize_targets: None standardises the target of a regression; predictions are in its own units again.
       shared_batches: whether all members see the same batches, in one order, and leave out the same rows: a batch is
         taken once and its first layer is one product, at the price of members that differ less.
@@ -109,18 +116,25 @@ def fit(
     x, y, weight, held = setup.check_data(method, data, weight, validation)
     num_rows = len(y) - len(held[1]) if held else len(y)
     counted = np.flatnonzero(weight[:num_rows] > 0)
-    inputs, x = setup.standardize_inputs(x, counted, standardize_inputs, start)
-    likelihood, y = setup.standardize_targets(method, y, counted, standardize_targets, start)
-    single, size = method.member or method, method.size or 1
-    words = holdout.key_words(key)
-    rows = setup.choose_rows(method, validation, held, counted, num_rows, size, words, shared=shared_batches)
+    size, words, given, units, own_y = method.size or 1, key_words(key), (x, y), None, ()
+    rows = setup.choose_rows(
+        method, validation, held, counted, num_rows, size, words, shared=shared_batches, scheme=holdout, y=y
+    )
+    if holdout is None:
+        inputs, x = setup.standardize_inputs(x, counted, standardize_inputs, start)
+        likelihood, y = setup.standardize_targets(method, y, counted, standardize_targets, start)
+    else:
+        prepared_units = own_units.prepare(method, x, y, rows, counted, standardize_inputs, standardize_targets, start)
+        method, inputs, x, likelihood, units, own_y = prepared_units
+        y = own_y[0] if len(own_y) else y
+    single = method.member or method
     batch_size = setup.choose_batch_size(batch_size, num_rows, rows)
-    epochs = setup.default_epochs(rows.train.shape[1], batch_size) if epochs is None else check_count("epochs", epochs)
+    epochs = setup.default_epochs(rows.num_train, batch_size) if epochs is None else check_count("epochs", epochs)
     settings = setup.plan(rows, size, batch_size, epochs, shared=shared_batches)
     if patience is not None and rows.held_out.shape[1] == 0:
         raise InputError("`patience` needs left-out rows to judge by; pass validation=0.1 or validation=(x, y).")
     patience = epochs + 1 if patience is None else check_count("patience", patience)
-    arrays = setup.device_data(x, y, weight, rows, settings, patience)
+    arrays = setup.device_data(x, y, weight, rows, settings, patience, own_y)
     two = jax.tree.map(lambda leaf: np.zeros((2, *leaf.shape[1:]), leaf.dtype), arrays.x)
     forward = setup.check_network(single, likelihood, two, y)
     example = jax.device_put(jax.tree.map(_first_row, x))
@@ -132,6 +146,8 @@ def fit(
         bar.note(f"compiling: {how}")
         with _interruptible() as stopped:
             prepared = _prepare(method, single, how, key, start, example, arrays, rows, settings)
+            if units is not None:
+                prepared = prepared._replace(run=own_units.placed(prepared.run, units))
             run, losses, interrupted, ran = _run(prepared, arrays, rows, settings, key, bar, stopped)
     finally:
         bar.close()
@@ -158,6 +174,8 @@ def fit(
         weight=jax.device_put((finite / max(finite.sum(), 1)).astype(np.float32)),
         history=history,
         example=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x),
+        left_out=rows.left_out,
+        data=None if holdout is None else jax.tree.map(lambda leaf: leaf[:num_rows], given),
     )
 
 
@@ -188,7 +206,7 @@ def _prepare(
     start: PyTree,
     example: PyTree,
     arrays: Data,
-    rows: holdout.Rows,
+    rows: Rows,
     settings: setup.Settings,
 ) -> _Prepared:
     """What training begins with; the program that makes it and the one that trains compile at once, on two threads."""
@@ -285,7 +303,7 @@ def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, e
 def _run(
     prepared: _Prepared,
     arrays: Data,
-    rows: holdout.Rows,
+    rows: Rows,
     settings: setup.Settings,
     key: Key,
     bar: Progress,
@@ -342,7 +360,7 @@ def _run(
 
 def _calls(
     ahead: list[tuple[np.ndarray, np.ndarray]],
-    rows: holdout.Rows,
+    rows: Rows,
     settings: setup.Settings,
     key: Key,
     pace: Callable[[], float],
@@ -369,12 +387,10 @@ def _ahead(calls: Iterator[Any]) -> Iterator[Any]:
             yield call
 
 
-def _orders(
-    rows: holdout.Rows, settings: setup.Settings, key: Key, epochs: range
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    words, width = holdout.key_words(key), jax.random.key_data(key).shape[-1]
+def _orders(rows: Rows, settings: setup.Settings, key: Key, epochs: range) -> list[tuple[np.ndarray, np.ndarray]]:
+    words, width = key_words(key), jax.random.key_data(key).shape[-1]
     steps, batch = settings.steps, settings.batch
-    return list(holdout.epoch_orders(words, rows.train, steps, batch, epochs, width, shared=settings.shared))
+    return list(epoch_orders(words, rows, steps, batch, epochs, width, shared=settings.shared))
 
 
 def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:

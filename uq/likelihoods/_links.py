@@ -36,6 +36,12 @@ def positive(raw: Array, floor: float) -> Array:
     return jax.nn.softplus(raw) + floor
 
 
+def raw_of(value: Array, floor: float) -> Array:
+    """What `positive` turns into `value`; a value at or below the floor is taken to lie just above it."""
+    above = jnp.maximum(value - floor, jnp.finfo(value.dtype).tiny)
+    return above + jnp.log(-jnp.expm1(-above))
+
+
 def as_outcome(y: Any, outputs: Array) -> Array:
     """Outcomes as numbers of the outputs' dtype: counts and labels arrive as integers."""
     return jnp.asarray(y).astype(outputs.dtype)

@@ -11,7 +11,7 @@ from jax.scipy.special import log_ndtr
 
 from .._checks import InputError
 from .._typing import Array
-from ._links import check_floor, positive
+from ._links import check_floor, positive, raw_of
 from ._targets import check_within
 from .gaussian import _normal_log_prob
 
@@ -76,6 +76,12 @@ class Censored:
             return self.limit + mean, scale
         half = (self.upper - self.lower) / 2
         return self.lower + half + half * mean, half * scale
+
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of the distance to the limit, times `scale`, what these say of it; `loc` is 0."""
+        del loc
+        mean, spread = scale * outputs[..., :1], scale * positive(outputs[..., 1:], self.min_scale)
+        return jnp.concatenate([mean, raw_of(spread, self.min_scale)], -1)
 
     def at_limit(self, y: Array) -> Array:
         """Whether each outcome lies at (or beyond) a limit, where it has probability instead of density."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from .._checks import check_count
 from .._typing import Array
-from ._links import check_floor, law_log_prob
+from ._links import check_floor, law_log_prob, raw_of
 from ._targets import check_labels, check_real
 from .classes import pick
 
@@ -58,6 +58,11 @@ class Evidential:
         _, nu, alpha, beta = self.parameters(outputs)
         noise = beta / (alpha - 1)
         return noise, noise / nu
+
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of loc + scale · Y what these say of Y."""
+        beta = scale**2 * (jax.nn.softplus(outputs[..., 3:]) + self.floor)
+        return jnp.concatenate([loc + scale * outputs[..., :1], outputs[..., 1:3], raw_of(beta, self.floor)], -1)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return law_log_prob(self.distribution(outputs), y)

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._checks import InputError, check_count
 from .._typing import Array
-from ._links import positive
+from ._links import positive, raw_of
 from ._targets import check_real
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -50,6 +51,12 @@ class Gaussian:
         mean, raw = outputs[..., : self.num_outputs], outputs[..., self.num_outputs :]
         scale = positive(raw, self.min_scale)
         return (mean[..., 0], scale[..., 0]) if self.num_outputs == 1 else (mean, scale)
+
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of loc + scale · Y what these say of Y."""
+        mean, raw = outputs[..., : self.num_outputs], outputs[..., self.num_outputs :]
+        wider = scale * positive(raw, self.min_scale)
+        return jnp.concatenate([loc + scale * mean, raw_of(wider, self.min_scale)], -1)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return _normal_log_prob(*self.parameters(outputs), y, self.num_outputs)
@@ -91,6 +98,10 @@ class HomoscedasticGaussian:
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation, `(…,)` for one output and `(…, D)` for several."""
         return Gaussian(self.num_outputs, self.min_scale).parameters(outputs)
+
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of loc + scale · Y what these say of Y."""
+        return Gaussian(self.num_outputs, self.min_scale).moved(outputs, loc, scale)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return _normal_log_prob(*self.parameters(outputs), y, self.num_outputs)
@@ -149,6 +160,15 @@ class FullCovarianceGaussian:
         eye = jnp.broadcast_to(jnp.eye(self.num_outputs, dtype=outputs.dtype), unit.shape)
         inverse = jax.scipy.linalg.solve_triangular(unit, eye, lower=True, unit_diagonal=True)
         return mean, inverse * scale[..., None, :]
+
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of loc + scale · Y what these say of Y."""
+        num = self.num_outputs
+        mean, raw, below = outputs[..., :num], outputs[..., num : 2 * num], outputs[..., 2 * num :]
+        scale = jnp.broadcast_to(scale, (num,))
+        rows, cols = np.tril_indices(num, -1)
+        wider = raw_of(scale * positive(raw, self.min_scale), self.min_scale)
+        return jnp.concatenate([loc + scale * mean, wider, below * (scale[rows] / scale[cols])], -1)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
         mean, scale, unit = self._whitening(outputs)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .._checks import InputError
 from .._typing import Array
-from ._links import check_floor, law_log_prob, positive
+from ._links import check_floor, law_log_prob, positive, raw_of
 from ._targets import check_real
 
 MIN_DF, MAX_DF = 2.1, 200.0
@@ -57,6 +57,10 @@ class StudentT:
         share = jax.nn.sigmoid(outputs[..., 2])
         return jnp.exp(math.log(MIN_DF) + math.log(MAX_DF / MIN_DF) * share), loc, scale
 
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of loc + scale · Y what these say of Y."""
+        return _moved(outputs, loc, scale, self.min_scale)
+
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return law_log_prob(self.distribution(outputs), y)
 
@@ -96,6 +100,10 @@ class Laplace:
         """Location and scale, each `(…,)`."""
         return outputs[..., 0], positive(outputs[..., 1], self.min_scale)
 
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of loc + scale · Y what these say of Y."""
+        return _moved(outputs, loc, scale, self.min_scale)
+
     def log_prob(self, outputs: Array, y: Array) -> Array:
         loc, scale = self.parameters(outputs)
         return -jnp.abs(y - loc) / scale - jnp.log(2 * scale)
@@ -107,3 +115,9 @@ class Laplace:
 
     def check(self, y: Any) -> Any:
         return check_real(y, 1, "Laplace")
+
+
+def _moved(outputs: Array, loc: Array, scale: Array, floor: float) -> Array:
+    """First the location, then the raw scale, then what has no units."""
+    centre, spread = loc + scale * outputs[..., :1], scale * positive(outputs[..., 1:2], floor)
+    return jnp.concatenate([centre, raw_of(spread, floor), outputs[..., 2:]], -1)

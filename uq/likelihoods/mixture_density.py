@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .._checks import check_count
 from .._typing import Array
-from ._links import check_floor, positive
+from ._links import check_floor, positive, raw_of
 from ._targets import check_real
 from .gaussian import _normal_log_prob
 
@@ -49,10 +49,20 @@ class MixtureDensity:
     def parameters(self, outputs: Array) -> tuple[Array, Array, Array]:
         """Log-weights, means and scales, each `(…, K)`."""
         num = self.num_components
-        apart = [NormalDist().inv_cdf((k + 0.5) / num) for k in range(num)]
-        mean = outputs[..., num : 2 * num] + jnp.asarray(apart, outputs.dtype)
+        mean = outputs[..., num : 2 * num] + self._apart(outputs.dtype)
         weight = jax.nn.log_softmax(outputs[..., :num], axis=-1)
         return weight, mean, positive(outputs[..., 2 * num :], self.min_scale)
+
+    def _apart(self, dtype: Any) -> Array:
+        num = self.num_components
+        return jnp.asarray([NormalDist().inv_cdf((k + 0.5) / num) for k in range(num)], dtype)
+
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of loc + scale · Y what these say of Y."""
+        num, apart = self.num_components, self._apart(outputs.dtype)
+        mean = loc + scale * (outputs[..., num : 2 * num] + apart) - apart
+        spread = scale * positive(outputs[..., 2 * num :], self.min_scale)
+        return jnp.concatenate([outputs[..., :num], mean, raw_of(spread, self.min_scale)], -1)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
         weight, mean, scale = self.parameters(outputs)

@@ -76,6 +76,13 @@ class Gamma:
         concentration = bounded_exp(outputs[..., 1], SHAPE_LIMIT)
         return concentration, concentration * jnp.exp(-limited(outputs[..., 0], MEAN_LIMIT))
 
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of scale · Y what these say of Y; `loc` is 0."""
+        del loc
+        share = (limited(outputs[..., :1], MEAN_LIMIT) + jnp.log(scale)) / MEAN_LIMIT
+        edge = 1 - jnp.finfo(outputs.dtype).eps
+        return jnp.concatenate([MEAN_LIMIT * jnp.arctanh(jnp.clip(share, -edge, edge)), outputs[..., 1:]], -1)
+
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return law_log_prob(self.distribution(outputs), y)
 

@@ -13,7 +13,7 @@ from jax.nn import softplus
 
 from .._checks import InputError, check_level
 from .._typing import Array
-from ._links import check_floor, law_log_prob
+from ._links import check_floor, law_log_prob, raw_of
 from ._targets import check_real
 
 
@@ -66,6 +66,14 @@ class Quantile:
         above = jnp.cumsum(gaps[..., middle:], -1)
         start = outputs[..., middle : middle + 1] + jnp.asarray(normal[middle], outputs.dtype)
         return (jnp.concatenate([start + below, start, start + above], -1),)
+
+    def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
+        """Outputs that say of loc + scale · Y what these say of Y."""
+        middle = len(self.levels) // 2
+        start = jnp.asarray(NormalDist().inv_cdf(self.levels[middle]), outputs.dtype)
+        gap = scale * (softplus(outputs) / math.log(2) + self.min_gap)
+        raw = raw_of(math.log(2) * (gap - self.min_gap), 0.0)
+        return raw.at[..., middle].set(loc + scale * (outputs[..., middle] + start) - start)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return law_log_prob(self.distribution(outputs), y)
