@@ -131,14 +131,11 @@ def with_log_probs(pred: Any, new: Array) -> Predictive:
     References:
       jeffrey1983, chapter 11.
     """
-    new = jax.nn.log_softmax(new)
     binary = new.shape[-1] == 2 and (not isinstance(pred, Predictive) or pred.task == "binary")
     kind: Any = Bernoulli() if binary else Categorical(new.shape[-1])
     if not isinstance(pred, Predictive) or pred.num_members == 1:
-        members, weight = new[None], jnp.ones(1, new.dtype)
-    else:
-        members, weight = _reweighted(pred._base, pred.outputs, pred.weight, new)
-    outputs = (members[..., 1] - members[..., 0])[..., None] if binary else members
+        return Predictive(_alone(new, binary), kind)
+    outputs, weight = _reweighted((pred._base, binary), pred.outputs, pred.weight, new)
     return Predictive(outputs, kind, weight)
 
 
@@ -182,9 +179,21 @@ def _mixture_log_probs(base: Any, outputs: Array, weight: Array) -> Array:
     return _finite(_mixed(base, outputs, _spread(weight, outputs)))
 
 
+def _outputs(log_probs: Array, binary: bool) -> Array:
+    """What `Bernoulli` or `Categorical` make these log-probabilities of."""
+    return (log_probs[..., 1] - log_probs[..., 0])[..., None] if binary else log_probs
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _alone(new: Array, binary: bool) -> Array:
+    return _outputs(jax.nn.log_softmax(new), binary)[None]
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _reweighted(base: Any, outputs: Array, weight: Array, new: Array) -> tuple[Array, Array]:
-    """Log-probabilities `(M, N, C)` and weights `(M, N)` of members, given those of their mixture."""
+def _reweighted(static: tuple[Any, bool], outputs: Array, weight: Array, new: Array) -> tuple[Array, Array]:
+    """Outputs `(M, N, …)` and weights `(M, N)` of members, given the log-probabilities of their mixture."""
+    base, binary = static
+    new = jax.nn.log_softmax(new)
     weight = _spread(weight, outputs)
     old = _mixed(base, outputs, weight)
     possible = old > -jnp.inf
@@ -196,9 +205,8 @@ def _reweighted(base: Any, outputs: Array, weight: Array, new: Array) -> tuple[A
         joint = jnp.where(possible, each, 0) + change
         total = jax.nn.logsumexp(joint, axis=-1, keepdims=True)
         none = total == -jnp.inf  # a member certain of what has become impossible: its weight is 0
-        return jnp.where(none, new, joint - jnp.where(none, 0, total)), jnp.where(
-            weight > 0, weight * jnp.exp(total), 0
-        )
+        weight = jnp.where(weight > 0, weight * jnp.exp(total), 0)
+        return _outputs(jnp.where(none, new, joint - jnp.where(none, 0, total)), binary), weight
 
-    each, weight = jax.lax.map(member, (outputs, weight))
-    return each, (weight / weight.sum(0))[..., 0]
+    moved, weight = jax.lax.map(member, (outputs, weight))
+    return moved, (weight / weight.sum(0))[..., 0]

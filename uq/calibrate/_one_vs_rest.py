@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -61,26 +62,36 @@ def recalibrator(
 
     def apply(state: Any, pred: Any) -> Predictive:
         found = _classes.log_probs(name, pred)
-        odds = mapped(name, state, found, odds_of)
-        if odds.shape[1] == 1:
-            odds = jnp.concatenate([-odds, odds], 1)
-        new = jax.nn.log_sigmoid(odds)
-        none = (new == -jnp.inf).all(1, keepdims=True)
-        return _classes.with_log_probs(pred, jnp.where(none, found, new))
+        _check(name, state, found)
+        return _classes.with_log_probs(pred, _joined(odds_of, state, found))
 
     return Recalibrator(name, fit, apply, ("binary", "multiclass"))
 
 
 def mapped(name: str, state: Any, log_probs: Array, function: Callable[[Any, Array], Any]) -> Any:
     """`function` of each class's state and log-odds; classes are the last axis of what it returns."""
-    classes = len(jax.tree.leaves(state)[0])
-    _classes.check_classes(name, max(classes, 2), log_probs.shape[1])
-    state = jax.tree.map(lambda leaf: _as(leaf, log_probs.dtype), state)
+    _check(name, state, log_probs)
+    return _mapped(function, state, log_probs)
+
+
+def _check(name: str, state: Any, log_probs: Array) -> None:
+    _classes.check_classes(name, max(len(jax.tree.leaves(state)[0]), 2), log_probs.shape[1])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mapped(function: Callable[[Any, Array], Any], state: Any, log_probs: Array) -> Any:
+    state = jax.tree.map(lambda leaf: leaf.astype(log_probs.dtype), state)
     return jax.vmap(function, in_axes=(0, 1), out_axes=1)(state, _classes.log_odds(log_probs))
 
 
-def _as(leaf: Any, dtype: Any) -> Array:
-    return jnp.asarray(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.asarray(leaf)
+@functools.partial(jax.jit, static_argnums=0)
+def _joined(odds_of: Callable[[Any, Array], Array], state: Any, log_probs: Array) -> Array:
+    """New log-probabilities, `(N, C)`, of two or more classes; the old ones where all would be 0."""
+    odds = _mapped(odds_of, state, log_probs)
+    if odds.shape[1] == 1:
+        odds = jnp.concatenate([-odds, odds], 1)
+    new = jax.nn.log_sigmoid(odds)
+    return jnp.where((new == -jnp.inf).all(1, keepdims=True), log_probs, new)
 
 
 def event(odds: np.ndarray, happened: np.ndarray, weight: np.ndarray) -> Event:
@@ -101,13 +112,16 @@ def rounding(odds: Any) -> Any:
 
 
 def stacked(states: Sequence[Any]) -> Any:
-    """States of one kind with a leading axis; shorter arrays are lengthened by their last entry, or ∞ if empty."""
+    """States of one kind with a leading axis; arrays are lengthened by their last entry, or ∞ if empty.
+
+    Lengths are powers of two, so that states fitted to other rows seldom need another program.
+    """
 
     def stack(*leaves: Any) -> np.ndarray:
         leaves = tuple(map(np.asarray, leaves))
         if leaves[0].ndim == 0:
             return np.stack(leaves)
-        size = max(len(leaf) for leaf in leaves)
+        size = 1 << max(max(map(len, leaves)) - 1, 0).bit_length()
         return np.stack([_lengthened(leaf, size) for leaf in leaves])
 
     return jax.tree.map(stack, *states)

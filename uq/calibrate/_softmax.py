@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
-from .._typing import ArrayLike
+from .._typing import Array, ArrayLike
 from ..predictive import Predictive
 from . import _classes
 from ._recalibrator import Fitted, Recalibrator
@@ -51,15 +52,19 @@ def recalibrator(name: str, prior: Any, *, full: bool, centred: bool) -> Recalib
         return _search(name, logits, data, prior(data.num_classes, data.weight.sum()), full)
 
     def apply(state: LinearState, pred: Any) -> Predictive:
-        logits = _classes.log_probs(name, pred)
-        _classes.check_classes(name, len(state.intercept), logits.shape[1])
-        if centred:
-            logits = logits - logits.mean(1, keepdims=True)
-        slope = jnp.asarray(state.slope, logits.dtype)
-        new = logits @ slope.T if full else logits * slope
-        return _classes.with_log_probs(pred, new + jnp.asarray(state.intercept, logits.dtype))
+        found = _classes.log_probs(name, pred)
+        _classes.check_classes(name, len(state.intercept), found.shape[1])
+        return _classes.with_log_probs(pred, _moved(centred, state.slope, state.intercept, found))
 
     return Recalibrator(name, fit, apply, ("binary", "multiclass"))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _moved(centred: bool, slope: Array, intercept: Array, logits: Array) -> Array:
+    if centred:
+        logits = logits - logits.mean(1, keepdims=True)
+    slope, intercept = slope.astype(logits.dtype), intercept.astype(logits.dtype)
+    return (logits * slope if slope.ndim == 1 else logits @ slope.T) + intercept
 
 
 def _search(name: str, logits: np.ndarray, data: _classes.Sample, prior: Prior, full: bool) -> LinearState:

@@ -18,14 +18,15 @@ class Steps(NamedTuple):
     """A map of log-odds that is constant over bins; the first axis is one map a class, or one for two classes."""
 
     edges: Any
-    """Log-odds between the bins, `(K, B − 1)`, rising; classes with fewer bins repeat the last."""
+    """Log-odds between the bins, `(K, ≥ B − 1)`, rising; the last one is repeated up to a power of two."""
     odds: Any
-    """New log-odds in each, `(K, B)`."""
+    """New log-odds in each, `(K, ≥ B)`."""
 
 
 def step(state: Steps, odds: Array) -> Array:
     """New log-odds `(N,)` of one map."""
-    return state.odds[jnp.searchsorted(state.edges, odds, side="right")]
+    at = jnp.searchsorted(state.edges, odds, side="right")
+    return state.odds[jnp.minimum(at, len(state.odds) - 1)]
 
 
 def check(name: str, bins: int, binning: str) -> None:

@@ -24,7 +24,7 @@ class SplineState(NamedTuple):
     """What `spline` learns, one curve a class, or one for two classes."""
 
     knots: Any
-    """Log-odds where pieces meet, `(K, L)`; classes with fewer repeat the last."""
+    """Log-odds where pieces meet, `(K, L)`; the last one is repeated up to a power of two."""
     pieces: Any
     """Coefficients of each piece in t − its left knot, constant first, `(K, L, 4)`; the last one is straight."""
     slope: Any

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import UQWarning
+from .._checks import UQWarning, is_concrete
 from .._typing import ArrayLike
 from ..predictive import Predictive
 from . import _classes
@@ -24,6 +24,7 @@ class TemperatureState(NamedTuple):
 
     inverse: Any
     """1 / T: below 1, predictions were too sure."""
+    num_classes: Any
     fitted: Fitted
 
 
@@ -60,11 +61,13 @@ def _fit(pred: Any, y: ArrayLike, weight: Any = None) -> TemperatureState:
     found, before = search(data)
     if found.at[0] in (_LEAST, _MOST):
         _warn_of_bound(found.at[0])
-    return TemperatureState(found.at[0], fitted("temperature", found, before))
+    return TemperatureState(found.at[0], np.asarray(data.num_classes), fitted("temperature", found, before))
 
 
 def _apply(state: TemperatureState, pred: Any) -> Predictive:
     found = _classes.log_probs("temperature", pred)
+    if is_concrete(state.num_classes):
+        _classes.check_classes("temperature", int(state.num_classes), found.shape[1])
     return _classes.with_log_probs(pred, found * jnp.asarray(state.inverse, found.dtype))
 
 

@@ -17,9 +17,9 @@ class VennAbersState(NamedTuple):
     """What `venn_abers` learns, one map a class, or one for two classes."""
 
     knots: Any
-    """Distinct log-odds of the rows that it was fitted to, `(K, n)`; classes with fewer repeat the last."""
+    """Log-odds where the answer changes, `(K, n)`; the last one is repeated up to a power of two."""
     lower: Any
-    """The probability if the outcome were no, `(K, 2n + 1)`: below the first knot, at it, between it and the next, …"""
+    """The probability if the outcome were no, `(K, ≥ 2n + 1)`: below the first knot, at it, above it, …"""
     upper: Any
     """The probability if the outcome were yes."""
 
@@ -87,7 +87,11 @@ def venn_abers_bounds(state: VennAbersState, pred: Any) -> ProbabilityBounds:
 
 
 def _learn(data: Event) -> VennAbersState:
-    return VennAbersState(data.odds, _with_one_more(data, 0.0), _with_one_more(data, 1.0))
+    lower, upper = _with_one_more(data, 0.0), _with_one_more(data, 1.0)
+    alike = (np.diff(lower) == 0) & (np.diff(upper) == 0)
+    kept = ~(alike[::2] & alike[1::2])  # knots at which something changes
+    cells = np.concatenate([[True], np.repeat(kept, 2)])
+    return VennAbersState(data.odds[kept], lower[cells], upper[cells])
 
 
 def _bounds(state: VennAbersState, odds: Array) -> tuple[Array, Array]:
@@ -96,7 +100,7 @@ def _bounds(state: VennAbersState, odds: Array) -> tuple[Array, Array]:
     last = len(state.knots) - 1
     at = jnp.where(jnp.abs(odds - state.knots[jnp.maximum(below - 1, 0)]) <= slack, jnp.maximum(below - 1, 0), below)
     tied = jnp.abs(odds - state.knots[jnp.minimum(at, last)]) <= slack
-    cell = jnp.where(tied, 2 * at + 1, 2 * below)
+    cell = jnp.minimum(jnp.where(tied, 2 * at + 1, 2 * below), len(state.lower) - 1)
     return state.lower[cell], state.upper[cell]
 
 
