@@ -93,6 +93,8 @@ def search(data: _classes.Sample) -> tuple[Found, float]:
     at, low, high = 1.0, 0.0, np.inf
     loss, slope, curve = value(at)
     before = loss
+    if slope < -1e-14 and not picked.any():  # every outcome is the most probable class: the loss falls for ever
+        return Found(np.array([_MOST]), True, 1, value(_MOST)[0]), before
     for iteration in range(100):
         if abs(slope) <= 1e-14 * (1 + abs(loss)):
             return Found(np.array([at]), True, iteration, loss), before
