@@ -36,11 +36,11 @@ def joint(pred):
 @pytest.mark.parametrize("num_classes", [2, 4])
 @pytest.mark.parametrize("weight", [None, [0.2, 0.5, 0.3]])
 def test_the_mixture_has_the_new_probabilities_and_members_keep_theirs_given_the_class(num_classes, weight):
-    logits, _ = problem(num_classes, 40)
+    logits, _ = problem(num_classes, 30)
     pred = predictive(logits, weight=None if weight is None else jnp.asarray(weight, jnp.float32))
     new = special.log_softmax(np.random.default_rng(3).normal(size=logits.shape) * 2, 1)
     after = _classes.with_log_probs(pred, jnp.asarray(new, jnp.float32))
-    assert after.task == pred.task and after.weight.shape == (3, 40)
+    assert after.task == pred.task and after.weight.shape == (3, 30)
     np.testing.assert_allclose(probs(after), np.exp(new), rtol=2e-5)
     before, moved = joint(pred), joint(after)
     np.testing.assert_allclose(moved / moved.sum(0), before / before.sum(0), rtol=2e-4)
@@ -48,12 +48,12 @@ def test_the_mixture_has_the_new_probabilities_and_members_keep_theirs_given_the
 
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_the_smallest_probabilities_are_kept(num_classes):
-    pred = predictive(problem(num_classes, 6)[0])
-    tiny = np.full((6, num_classes), 1e-12)
+    pred = predictive(problem(num_classes, 30)[0])
+    tiny = np.full((30, num_classes), 1e-12)
     tiny[:, -1] = 1 - tiny[:, :-1].sum(1)
     after = _classes.with_log_probs(pred, jnp.log(jnp.asarray(tiny, jnp.float32)))
     for label in range(num_classes):
-        said = after.log_prob(np.full(6, label))
+        said = after.log_prob(np.full(30, label))
         np.testing.assert_allclose(said, np.log(tiny[:, label]), rtol=1e-5, atol=1e-6)
 
 
@@ -68,7 +68,7 @@ def test_the_identity_changes_nothing(num_classes):
 
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_members_of_weight_0_may_hold_anything(num_classes):
-    logits, _ = problem(num_classes, 20)
+    logits, _ = problem(num_classes, 30)
     pred = predictive(logits, weight=jnp.asarray([0.5, 0.5, 0.0], jnp.float32))
     broken = uq.Predictive(pred.outputs.at[2].set(jnp.nan), pred.likelihood, pred.weight)
     found = _classes.log_probs("test", broken)
@@ -89,14 +89,14 @@ def test_classes_that_become_impossible_and_classes_that_were():
 
 
 def test_weights_of_every_example():
-    logits, _ = problem(3, 25)
+    logits, _ = problem(3, 30)
     rng = np.random.default_rng(5)
-    weight = rng.dirichlet(np.ones(3), size=25).T
+    weight = rng.dirichlet(np.ones(3), size=30).T
     weight[0, :5] = 0
     weight /= weight.sum(0)
     pred = predictive(logits, weight=jnp.asarray(weight, jnp.float32))
     np.testing.assert_allclose(np.exp(_classes.log_probs("test", pred)), joint(pred).sum(0), rtol=1e-5)
-    after = _classes.with_log_probs(pred, jnp.zeros((25, 3)))
+    after = _classes.with_log_probs(pred, jnp.zeros((30, 3)))
     np.testing.assert_allclose(probs(after), 1 / 3, rtol=1e-5)
 
 

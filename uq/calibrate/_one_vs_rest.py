@@ -56,7 +56,7 @@ def recalibrator(
         data = _classes.sample(name, pred, y, weight)
         if every_class:
             _classes.needs_every_class(name, data)
-        odds = np.asarray(_classes.log_odds(jnp.asarray(data.log_probs)))
+        odds = np.asarray(_log_odds(jnp.asarray(data.log_probs)))
         first = 1 if data.num_classes == 2 else 0
         return stacked([learn(event(odds[:, c], data.labels == c + first, data.weight)) for c in range(odds.shape[1])])
 
@@ -76,6 +76,9 @@ def mapped(name: str, state: Any, log_probs: Array, function: Callable[[Any, Arr
 
 def _check(name: str, state: Any, log_probs: Array) -> None:
     _classes.check_classes(name, max(len(jax.tree.leaves(state)[0]), 2), log_probs.shape[1])
+
+
+_log_odds = jax.jit(_classes.log_odds)
 
 
 @functools.partial(jax.jit, static_argnums=0)
