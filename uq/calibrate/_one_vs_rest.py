@@ -63,7 +63,7 @@ def recalibrator(
     def apply(state: Any, pred: Any) -> Predictive:
         found = _classes.log_probs(name, pred)
         _check(name, state, found)
-        return _classes.with_log_probs(pred, _joined(odds_of, state, found))
+        return _classes.with_log_probs(pred, _joined(odds_of, state, found, _log_odds(found)))
 
     return Recalibrator(name, fit, apply, ("binary", "multiclass"))
 
@@ -71,7 +71,7 @@ def recalibrator(
 def mapped(name: str, state: Any, log_probs: Array, function: Callable[[Any, Array], Any]) -> Any:
     """`function` of each class's state and log-odds; classes are the last axis of what it returns."""
     _check(name, state, log_probs)
-    return _mapped(function, state, log_probs)
+    return _mapped(function, state, _log_odds(log_probs))
 
 
 def _check(name: str, state: Any, log_probs: Array) -> None:
@@ -82,15 +82,15 @@ _log_odds = jax.jit(_classes.log_odds)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _mapped(function: Callable[[Any, Array], Any], state: Any, log_probs: Array) -> Any:
-    state = jax.tree.map(lambda leaf: leaf.astype(log_probs.dtype), state)
-    return jax.vmap(function, in_axes=(0, 1), out_axes=1)(state, _classes.log_odds(log_probs))
+def _mapped(function: Callable[[Any, Array], Any], state: Any, odds: Array) -> Any:
+    state = jax.tree.map(lambda leaf: leaf.astype(odds.dtype), state)
+    return jax.vmap(function, in_axes=(0, 1), out_axes=1)(state, odds)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _joined(odds_of: Callable[[Any, Array], Array], state: Any, log_probs: Array) -> Array:
+def _joined(odds_of: Callable[[Any, Array], Array], state: Any, log_probs: Array, odds: Array) -> Array:
     """New log-probabilities, `(N, C)`, of two or more classes; the old ones where all would be 0."""
-    odds = _mapped(odds_of, state, log_probs)
+    odds = _mapped(odds_of, state, odds)
     if odds.shape[1] == 1:
         odds = jnp.concatenate([-odds, odds], 1)
     new = jax.nn.log_sigmoid(odds)
@@ -117,14 +117,16 @@ def rounding(odds: Any) -> Any:
 def stacked(states: Sequence[Any]) -> Any:
     """States of one kind with a leading axis; arrays are lengthened by their last entry, or ∞ if empty.
 
-    Lengths are powers of two, so that states fitted to other rows seldom need another program.
+    Lengths are 16, 64, 256, …, so that states fitted to other rows seldom need another program.
     """
 
     def stack(*leaves: Any) -> np.ndarray:
         leaves = tuple(map(np.asarray, leaves))
         if leaves[0].ndim == 0:
             return np.stack(leaves)
-        size = 1 << max(max(map(len, leaves)) - 1, 0).bit_length()
+        size = 16
+        while size < max(map(len, leaves)):
+            size *= 4
         return np.stack([_lengthened(leaf, size) for leaf in leaves])
 
     return jax.tree.map(stack, *states)
@@ -135,9 +137,14 @@ def _lengthened(leaf: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([leaf, np.repeat(last, size - len(leaf), 0)])
 
 
+def search(knots: Array, at: Array, side: str = "right") -> Array:
+    """Where `at` belongs among rising knots; few are compared at once, which compiles sooner than a search."""
+    return jnp.searchsorted(knots, at, side=side, method="compare_all" if len(knots) <= 64 else "scan")
+
+
 def interpolated(knots: Array, values: Array, at: Array) -> Array:
     """Linear between knots that do not fall, `(n,)` with n ≥ 1, and constant outside."""
-    left = jnp.clip(jnp.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 1)
+    left = jnp.clip(search(knots, at) - 1, 0, len(knots) - 1)
     right = jnp.minimum(left + 1, len(knots) - 1)
     width = knots[right] - knots[left]
     share = jnp.clip((at - knots[left]) / jnp.where(width > 0, width, 1), 0, 1)

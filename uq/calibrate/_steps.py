@@ -9,7 +9,7 @@ import numpy as np
 
 from .._checks import InputError, check_count
 from .._typing import Array
-from ._one_vs_rest import Event
+from ._one_vs_rest import Event, search
 
 BINNINGS = ("mass", "width")
 
@@ -18,14 +18,14 @@ class Steps(NamedTuple):
     """A map of log-odds that is constant over bins; the first axis is one map a class, or one for two classes."""
 
     edges: Any
-    """Log-odds between the bins, `(K, ≥ B − 1)`, rising; the last one is repeated up to a power of two."""
+    """Log-odds between the bins, `(K, ≥ B − 1)`, rising; the last one is repeated to a length of 4ⁿ."""
     odds: Any
     """New log-odds in each, `(K, ≥ B)`."""
 
 
 def step(state: Steps, odds: Array) -> Array:
     """New log-odds `(N,)` of one map."""
-    at = jnp.searchsorted(state.edges, odds, side="right")
+    at = search(state.edges, odds)
     return state.odds[jnp.minimum(at, len(state.odds) - 1)]
 
 

@@ -18,7 +18,7 @@ class IsotonicState(NamedTuple):
     """What `isotonic` learns, one map a class, or one for two classes."""
 
     knots: Any
-    """Log-odds, `(K, n)`, rising; the last one is repeated up to a power of two."""
+    """Log-odds, `(K, n)`, rising; the last one is repeated to a length of 4ⁿ."""
     probs: Any
     """Probabilities there, `(K, n)`; linear in the log-odds between knots, constant outside."""
 

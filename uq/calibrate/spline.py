@@ -11,7 +11,7 @@ import numpy as np
 from .._checks import check_count
 from .._typing import Array
 from . import _one_vs_rest
-from ._one_vs_rest import Event
+from ._one_vs_rest import Event, search
 from ._recalibrator import Fitted, Recalibrator
 from ._search import Found, fitted, log_loss, logistic, sigmoid
 
@@ -24,7 +24,7 @@ class SplineState(NamedTuple):
     """What `spline` learns, one curve a class, or one for two classes."""
 
     knots: Any
-    """Log-odds where pieces meet, `(K, L)`; the last one is repeated up to a power of two."""
+    """Log-odds where pieces meet, `(K, L)`; the last one is repeated to a length of 4ⁿ."""
     pieces: Any
     """Coefficients of each piece in t − its left knot, constant first, `(K, L, 4)`; the last one is straight."""
     slope: Any
@@ -105,7 +105,7 @@ def _learn(data: Event, count: int, monotone: bool) -> SplineState:
 
 
 def _curve(state: SplineState, odds: Array) -> Array:
-    at = jnp.searchsorted(state.knots, odds, side="right") - 1
+    at = search(state.knots, odds) - 1
     piece = jnp.maximum(at, 0)
     t = odds - state.knots[piece]
     a, b, c, d = jnp.moveaxis(state.pieces[piece], -1, 0)

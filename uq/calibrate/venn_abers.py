@@ -17,7 +17,7 @@ class VennAbersState(NamedTuple):
     """What `venn_abers` learns, one map a class, or one for two classes."""
 
     knots: Any
-    """Log-odds where the answer changes, `(K, n)`; the last one is repeated up to a power of two."""
+    """Log-odds where the answer changes, `(K, n)`; the last one is repeated to a length of 4ⁿ."""
     lower: Any
     """The probability if the outcome were no, `(K, ≥ 2n + 1)`: below the first knot, at it, above it, …"""
     upper: Any
@@ -95,7 +95,7 @@ def _learn(data: Event) -> VennAbersState:
 
 
 def _bounds(state: VennAbersState, odds: Array) -> tuple[Array, Array]:
-    below = jnp.searchsorted(state.knots, odds, side="left")
+    below = _one_vs_rest.search(state.knots, odds, "left")
     slack = _one_vs_rest.rounding(odds)
     last = len(state.knots) - 1
     at = jnp.where(jnp.abs(odds - state.knots[jnp.maximum(below - 1, 0)]) <= slack, jnp.maximum(below - 1, 0), below)
