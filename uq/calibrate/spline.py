@@ -10,12 +10,13 @@ import numpy as np
 
 from .._checks import check_count
 from .._typing import Array
-from . import _one_vs_rest
+from . import _one_vs_rest, _steps
 from ._one_vs_rest import Event, search
 from ._recalibrator import Fitted, Recalibrator
 from ._search import Found, fitted, log_loss, logistic, sigmoid
 
 _SPREAD = 10.0
+_MOST_GROUPS = 2000
 _ROUGHNESS = (1e3, 1e2, 1e1, 1e0, 1e-1)
 """Penalties tried, in rows of data."""
 
@@ -52,7 +53,8 @@ def spline(*, knots: int = 6, monotone: bool = True) -> Recalibrator:
     """New log-odds are a smooth curve of the old ones, straight beyond the outermost knots.
 
     Between `platt`, which cannot bend, and `isotonic`, which jumps. The penalty on roughness is chosen among five by
-    AIC; as it grows, the curve becomes a straight line. With more than two classes, each is mapped against the rest and
+    AIC; as it grows, the curve becomes a straight line. Beyond 2,000 distinct predictions, neighbours are taken
+    together. With more than two classes, each is mapped against the rest and
     probabilities are divided by their sum.
 
     Args:
@@ -85,6 +87,7 @@ def spline(*, knots: int = 6, monotone: bool = True) -> Recalibrator:
 
 
 def _learn(data: Event, count: int, monotone: bool) -> SplineState:
+    data = _grouped(data)
     knots = _knots(data, count)
     basis = (_monotone if monotone else _natural)(knots)
     design = basis.design(data.odds)
@@ -110,6 +113,16 @@ def _curve(state: SplineState, odds: Array) -> Array:
     t = odds - state.knots[piece]
     a, b, c, d = jnp.moveaxis(state.pieces[piece], -1, 0)
     return jnp.where(at < 0, a + state.slope * t, a + t * (b + t * (c + t * d)))
+
+
+def _grouped(data: Event) -> Event:
+    """Neighbouring predictions together where there are very many: a smooth curve does not tell them apart."""
+    if len(data.odds) <= _MOST_GROUPS:
+        return data
+    cuts = _steps.equal_mass(data, _MOST_GROUPS)
+    weight = _steps.sums(data.weight, cuts)
+    odds = _steps.sums(data.weight * data.odds, cuts) / weight
+    return Event(odds, weight, _steps.sums(data.happened, cuts), sigmoid(odds))
 
 
 def _knots(data: Event, count: int) -> np.ndarray:
