@@ -126,6 +126,17 @@ def test_log_odds_keep_their_digits_at_both_ends(num_classes, seed, scale):
     np.testing.assert_allclose(found, want[:, 1:] if num_classes == 2 else want, rtol=1e-4, atol=1e-4)
 
 
+def test_half_precision_is_widened():
+    pred = predictive(problem(3, 30)[0])
+    half = uq.Predictive(pred.outputs.astype(jnp.bfloat16), pred.likelihood)
+    scaled = uq.calibrate.temperature()
+    state = scaled.fit(half, problem(3, 30)[1])
+    after = scaled.apply(state, half)
+    assert after.outputs.dtype == jnp.float32
+    want = special.softmax(float(state.inverse) * np.asarray(_classes.log_probs("test", half), np.float64), 1)
+    np.testing.assert_allclose(probs(after), want, rtol=1e-4)
+
+
 def bad_input(name, *args, **kwargs):
     with pytest.raises(uq.InputError) as error:
         _classes.sample(name, *args, **kwargs)

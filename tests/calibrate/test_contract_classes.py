@@ -88,7 +88,7 @@ def test_apply_jits_and_does_not_compile_again(name, classes):
 def test_the_state_is_a_pytree_of_arrays(name, classes):
     recalibrator, state = fitted(name, classes)
     leaves, structure = jax.tree.flatten(state)
-    assert leaves and all(isinstance(leaf, np.ndarray | np.generic | jax.Array) for leaf in leaves)
+    assert leaves and all(isinstance(leaf, np.ndarray) for leaf in leaves)
     again = jax.tree.unflatten(structure, [np.asarray(jnp.asarray(np.asarray(leaf))) for leaf in leaves])
     pred, _ = data(classes)
     np.testing.assert_allclose(

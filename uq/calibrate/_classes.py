@@ -141,8 +141,13 @@ def with_log_probs(pred: Any, new: Array) -> Predictive:
 
 def _finite(log_probs: Any) -> Any:
     xp: Any = jnp if isinstance(log_probs, jax.Array) else np
-    least = float(np.log(np.float64(np.finfo(log_probs.dtype).smallest_subnormal)))
+    least = float(np.log(np.float64(jnp.finfo(log_probs.dtype).smallest_subnormal)))
     return xp.where(log_probs == -np.inf, xp.asarray(least, log_probs.dtype), log_probs)
+
+
+def _wide(outputs: Array) -> Array:
+    """Half precision as float32."""
+    return outputs.astype(jnp.float32) if outputs.dtype.itemsize < 4 else outputs
 
 
 def _spread(weight: Array, outputs: Array) -> Array:
@@ -176,6 +181,7 @@ def _mixed(base: Any, outputs: Array, weight: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _mixture_log_probs(base: Any, outputs: Array, weight: Array) -> Array:
+    outputs = _wide(outputs)
     return _finite(_mixed(base, outputs, _spread(weight, outputs)))
 
 
@@ -193,7 +199,7 @@ def _alone(new: Array, binary: bool) -> Array:
 def _reweighted(static: tuple[Any, bool], outputs: Array, weight: Array, new: Array) -> tuple[Array, Array]:
     """Outputs `(M, N, …)` and weights `(M, N)` of members, given the log-probabilities of their mixture."""
     base, binary = static
-    new = jax.nn.log_softmax(new)
+    outputs, new = _wide(outputs), jax.nn.log_softmax(new)
     weight = _spread(weight, outputs)
     old = _mixed(base, outputs, weight)
     possible = old > -jnp.inf

@@ -61,10 +61,11 @@ def _fit(pred: Any, y: ArrayLike, weight: Any = None) -> BetaState:
     event = data.labels.astype(np.float64)
     penalty = weak_prior([_SPREAD] * 3, data.weight)
     found = logistic(design, event, data.weight, [1, 1, 0], penalty, positive=[True, True, False])
+    a, b, c = map(np.asarray, found.at)
     before, after = (
         float(np.average(log_loss(design @ at, event), weights=data.weight)) for at in (np.array([1, 1, 0]), found.at)
     )
-    return BetaState(found.at[0], found.at[1], found.at[2], fitted("beta", found, before, after))
+    return BetaState(a, b, c, fitted("beta", found, before, after))
 
 
 def _apply(state: BetaState, pred: Any) -> Predictive:

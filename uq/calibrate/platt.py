@@ -67,7 +67,7 @@ def platt(*, smooth: bool = True) -> Recalibrator:
                 UQWarning,
                 stacklevel=2,
             )
-        return PlattState(found.at[0], found.at[1], fitted("platt", found, before))
+        return PlattState(np.asarray(found.at[0]), np.asarray(found.at[1]), fitted("platt", found, before))
 
     return Recalibrator("platt", fit, _apply, ("binary",))
 

@@ -61,7 +61,7 @@ def _fit(pred: Any, y: ArrayLike, weight: Any = None) -> TemperatureState:
     found, before = search(data)
     if found.at[0] in (_LEAST, _MOST):
         _warn_of_bound(found.at[0])
-    return TemperatureState(found.at[0], np.asarray(data.num_classes), fitted("temperature", found, before))
+    return TemperatureState(np.asarray(found.at[0]), np.asarray(data.num_classes), fitted("temperature", found, before))
 
 
 def _apply(state: TemperatureState, pred: Any) -> Predictive:
