@@ -82,7 +82,8 @@ def _log(probs: Any) -> Any:
 def _bernoulli_parameters(d: Any) -> tuple[Any, Any]:
     if "logits" in type(d).arg_constraints:
         xp = _kind(d.logits)
-        return -xp.logaddexp(d.logits, 0 * d.logits), -xp.logaddexp(-d.logits, 0 * d.logits)
+        zero = xp.zeros_like(d.logits)  # not 0 · logits, which may be infinite
+        return -xp.logaddexp(d.logits, zero), -xp.logaddexp(-d.logits, zero)
     return _log(1 - d.probs), _log(d.probs)
 
 

@@ -1,0 +1,124 @@
+"""Temperature scaling: one number that makes all predictions surer or less sure."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import UQWarning, is_concrete
+from .._typing import ArrayLike
+from ..predictive import Predictive
+from . import _classes
+from ._recalibrator import Fitted, Recalibrator
+from ._search import Found, fitted
+
+_LEAST, _MOST = 0.01, 100.0
+"""Bounds of 1 / T."""
+
+
+class TemperatureState(NamedTuple):
+    """What `temperature` learns."""
+
+    inverse: Any
+    """1 / T: below 1, predictions were too sure."""
+    num_classes: Any
+    fitted: Fitted
+
+
+def temperature() -> Recalibrator:
+    """Probabilities p ∝ p^(1/T), with the T that makes the outcomes most probable.
+
+    One parameter: it needs few rows, never changes which class is most probable, and is the first thing to try. It
+    cannot mend a bias towards some classes. T > 1 makes predictions less sure. It is applied to the mixture, so that
+    what a good ensemble has already gained by disagreeing is not taken off twice.
+
+    The log loss is convex in 1/T, which is searched between 0.01 and 100 and never negative. At an end of that range a
+    warning says so: where every outcome is the most probable class, sharper would always look better.
+
+    Returns:
+      A `Recalibrator` for "binary" and "multiclass" predictions; its state is a `TemperatureState`.
+    Raises:
+      InputError: in `fit`, labels out of range, shapes that do not fit, predictions of another kind.
+    References:
+      guo2017, section 4.2. Checked against scipy.optimize.minimize_scalar, and by the mean of log p that it
+      preserves.
+    Example:
+      >>> import numpy as np
+      >>> p = np.array([0.9, 0.9, 0.9, 0.1])  # three of four are right: 0.75
+      >>> scaled = temperature()
+      >>> state = scaled.fit(p, [1, 1, 1, 1])
+      >>> np.asarray(scaled.apply(state, p).mean, float).round(3).tolist()
+      [0.75, 0.75, 0.75, 0.25]
+    """
+    return Recalibrator("temperature", _fit, _apply, ("binary", "multiclass"))
+
+
+def _fit(pred: Any, y: ArrayLike, weight: Any = None) -> TemperatureState:
+    data = _classes.sample("temperature", pred, y, weight)
+    found, before = search(data)
+    if found.at[0] in (_LEAST, _MOST):
+        _warn_of_bound(found.at[0])
+    return TemperatureState(np.asarray(found.at[0]), np.asarray(data.num_classes), fitted("temperature", found, before))
+
+
+def _apply(state: TemperatureState, pred: Any) -> Predictive:
+    found = _classes.log_probs("temperature", pred)
+    if is_concrete(state.num_classes):
+        _classes.check_classes("temperature", int(state.num_classes), found.shape[1])
+    return _classes.with_log_probs(pred, found * jnp.asarray(state.inverse, found.dtype))
+
+
+def search(data: _classes.Sample) -> tuple[Found, float]:
+    """The best 1 / T as `(1,)`, and the mean log loss at T = 1."""
+    shifted = data.log_probs - data.log_probs.max(1, keepdims=True)
+    picked = np.take_along_axis(shifted, data.labels[:, None], 1)[:, 0]
+    share = data.weight / data.weight.sum()
+    work = np.empty_like(shifted)
+
+    def value(inverse: float) -> tuple[float, float, float]:
+        """Loss, slope and curvature in one pass."""
+        np.exp(np.multiply(shifted, inverse, out=work), out=work)
+        total = np.einsum("ij->i", work)
+        mean = np.einsum("ij,ij->i", work, shifted) / total
+        square = np.einsum("ij,ij,ij->i", work, shifted, shifted) / total
+        return (
+            float(share @ (np.log(total) - inverse * picked)),
+            float(share @ (mean - picked)),
+            float(share @ (square - np.square(mean))),
+        )
+
+    at, low, high = 1.0, 0.0, np.inf
+    loss, slope, curve = value(at)
+    before = loss
+    if slope < -1e-14 and not picked.any():  # every outcome is the most probable class: the loss falls for ever
+        return Found(np.array([_MOST]), True, 1, value(_MOST)[0]), before
+    for iteration in range(100):
+        if abs(slope) <= 1e-14 * (1 + abs(loss)):
+            return Found(np.array([at]), True, iteration, loss), before
+        low, high = (at, high) if slope < 0 else (low, at)
+        newton = at - slope / curve if curve > 0 else (np.inf if slope < 0 else 0.0)
+        to = float(np.clip(newton, max(at / 4, _LEAST), min(4 * at, _MOST)))
+        if not low < to < high:
+            to = float(np.sqrt(low * high))
+        done = abs(to - at) <= 1e-5 * at
+        at = to
+        loss, slope, curve = value(at)
+        if done or (at == _LEAST and slope >= 0) or (at == _MOST and slope <= 0):
+            return Found(np.array([at]), True, iteration + 1, loss), before
+    return Found(np.array([at]), False, 100, loss), before
+
+
+def _warn_of_bound(inverse: float) -> None:
+    why = (
+        "Predictions say nothing about the outcomes, or rank them the wrong way."
+        if inverse == _LEAST
+        else "Every outcome is the most probable class, so that surer looks better: are these few rows, or trained on?"
+    )
+    warnings.warn(
+        f"`temperature` stays at T = {1 / inverse:g}, an end of the range that it searches. {why}",
+        UQWarning,
+        stacklevel=4,
+    )
