@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import _calibration_file as calibration_file
 from . import _own_units as own_units
 from . import execution, likelihoods, methods
 from ._archive import CODES, decode, encode, write
@@ -107,6 +108,9 @@ def load(
         else jnp.asarray(state[name])
         for name in expected
     ]
+    recalibrator = calibration = None
+    if meta.get("calibration") is not None:
+        recalibrator, calibration = calibration_file.restore(meta["calibration"], arrays)
     scaling = [arrays[name] for name in ("uq.inputs/mean", "uq.inputs/scale") if name in arrays]
     return Posterior(
         method=method,
@@ -118,6 +122,8 @@ def load(
         origin=jnp.asarray(arrays["uq.origin"]) if "uq.origin" in arrays else None,
         history=_history(meta["history"], arrays),
         example=example,
+        recalibrator=recalibrator,
+        calibration=calibration,
         left_out=_unpacked(arrays["uq.left_out"], meta["rows"]) if "uq.left_out" in arrays else None,
     )
 
@@ -153,6 +159,10 @@ def _describe(posterior: Posterior) -> tuple[dict[str, np.ndarray], dict[str, An
     history = posterior.history
     if history is not None:
         arrays |= {f"uq.history/{name}": np.asarray(getattr(history, name)) for name in _HISTORY_ARRAYS}
+    calibration = None
+    if posterior.recalibrator is not None:
+        parts, calibration = calibration_file.describe(posterior.recalibrator, posterior.calibration)
+        arrays |= parts
     packages = ("jax", "flax", "optax", "numpyro")
     mapping = None if execution.mapping_of(repr(method.mapping)) is None else repr(method.mapping)
     return arrays, {
@@ -173,6 +183,7 @@ def _describe(posterior: Posterior) -> tuple[dict[str, np.ndarray], dict[str, An
         "state": list(state),
         "keys": keys,
         "recast": recast,
+        "calibration": calibration,
         "units": own_units.shapes_of(posterior.state),
         "rows": None if posterior.left_out is None else posterior.left_out.shape[1],
     }

@@ -25,6 +25,7 @@ from ._checks import (
 from ._rows import Source, inputs_source, pairs_source
 from ._tree import tree_size
 from ._typing import Array, ArrayLike, Key, PyTree
+from .calibrate import Recalibrator, auto
 from .execution import compiled, run_once
 from .likelihoods import Likelihood
 from .members import Members, as_key, num_members, stack
@@ -94,6 +95,10 @@ class Posterior:
     """Which rows of the training data had no part in each member, `(K, N)`, bool; None without cross-fitting."""
     data: tuple[Any, Any] | None = field(default=None, repr=False)
     """The training data `(x, y)` of a cross-fitted posterior, as given; not saved with it."""
+    recalibrator: Recalibrator | None = None
+    """What predictions pass through; `calibrate` attaches one."""
+    calibration: PyTree = None
+    """Its fitted state; printing that of `uq.calibrate.auto` tells what was tried."""
 
     @property
     def size(self) -> int:
@@ -116,7 +121,8 @@ class Posterior:
         return sum(leaf.size for leaf in jax.tree.leaves(kept))
 
     def __repr__(self) -> str:
-        return f"Posterior({self.method.name}, members={self.size}, parameters={self.num_params})"
+        calibrated = "" if self.recalibrator is None else f", calibrated by {self.recalibrator.name}"
+        return f"Posterior({self.method.name}, members={self.size}, parameters={self.num_params}{calibrated})"
 
     def sample(self, num: int | None = None, *, key: Key | None = None) -> Members:
         """`num` networks from each member (the method's own number by default), member-major, with weights."""
@@ -151,6 +157,7 @@ class Posterior:
         key: Key | None = None,
         batch_size: int | None = None,
         member_size: int | None = None,
+        calibrated: bool = True,
     ) -> Predictive:
         """The predictive distribution of every example of `x`, in the units of the training target.
 
@@ -159,6 +166,7 @@ class Posterior:
           num_samples: draws from each member's posterior; None is the method's own number (1 for point estimates).
           key: for those draws; None is the fit's own, so that predictions repeat.
           batch_size, member_size: rows and networks at a time; None bounds memory by itself.
+          calibrated: whether predictions pass through the recalibrator, where there is one.
         Raises:
           InputError: inputs unlike those of training, or not finite.
         """
@@ -167,7 +175,46 @@ class Posterior:
             check_width_of_inputs(x, self.example)
         z = x if self.inputs is None else self.inputs.apply(x)
         members = self.sample(num_samples, key=key)
-        return predict(self.method.model, self.likelihood, members, z, batch_size=batch_size, member_size=member_size)
+        pred = predict(self.method.model, self.likelihood, members, z, batch_size=batch_size, member_size=member_size)
+        return self._recalibrated(pred) if calibrated else pred
+
+    def _recalibrated(self, pred: Predictive) -> Predictive:
+        return pred if self.recalibrator is None else self.recalibrator.apply(self.calibration, pred)
+
+    def calibrate(
+        self,
+        recalibrator: Recalibrator | None = None,
+        data: tuple[Any, Any] | None = None,
+        *,
+        weight: ArrayLike | None = None,
+    ) -> Posterior:
+        """The same posterior with a recalibrator fitted to predictions of rows that trained none of those who predict.
+
+        Args:
+          recalibrator: of `uq.calibrate`; None is `uq.calibrate.auto()`.
+          data: held-out `(x, y)`; None takes out-of-fold predictions of the training data of a cross-fitted posterior.
+          weight: one non-negative number an example.
+        Raises:
+          InputError: neither held-out data nor a cross-fitted posterior; what the recalibrator says of the predictions.
+        """
+        bare = replace(self, recalibrator=None, calibration=None)
+        chosen = auto() if recalibrator is None else recalibrator
+        if not isinstance(chosen, Recalibrator):
+            raise InputError(
+                "`recalibrator` expected one of uq.calibrate, such as uq.calibrate.temperature(), but got "
+                f"{recalibrator!r}."
+            )
+        if data is not None:
+            state = chosen.fit(bare.predict(data[0]), data[1], weight)
+            return replace(self, recalibrator=chosen, calibration=state)
+        if self.data is None or self.left_out is None:
+            raise InputError(
+                "`calibrate` needs held-out data=(x, y), or a posterior that was cross-fitted: "
+                "uq.fit(…, holdout=uq.crossfit())."
+            )
+        pred, rows = bare.out_of_fold(), self._out_of_fold_rows()
+        weight = None if weight is None else np.asarray(weight)[rows]
+        return replace(self, recalibrator=chosen, calibration=chosen.fit(pred, np.asarray(self.data[1])[rows], weight))
 
     def out_of_fold(self, x: PyTree = None, *, num_samples: int | None = None, key: Key | None = None) -> Predictive:
         """What the members that did not see a row say of it, for every row of the training data.
@@ -185,7 +232,7 @@ class Posterior:
         assert self.left_out is not None
         alive = np.ones(self.size) if self.weight is None else np.asarray(self.weight, np.float64)
         votes = self.left_out & (alive > 0)[:, None]
-        rows = np.flatnonzero(votes.any(0))
+        rows = self._out_of_fold_rows()
         if len(rows) == 0:
             raise InputError("No member that did not diverge left out any row.")
         if len(rows) < votes.shape[1]:
@@ -200,7 +247,8 @@ class Posterior:
         first = np.argsort(~votes, axis=0, kind="stable")[: votes.sum(0).max()]  # those who vote, for every row
         weight = np.where(np.take_along_axis(votes, first, 0), weight[first], 0)
         parts, start = [], 0
-        for part in self.predict_batches(_take_rows(x, rows), num_samples=num, key=key):
+        bare = replace(self, recalibrator=None, calibration=None)
+        for part in bare.predict_batches(_take_rows(x, rows), num_samples=num, key=key):
             which = first[:, start : start + len(part)]
             outputs = np.asarray(part.outputs)
             parts.append(np.take_along_axis(outputs, which.reshape(*which.shape, *(1,) * (outputs.ndim - 2)), 0))
@@ -209,6 +257,12 @@ class Posterior:
         return Predictive(
             jnp.asarray(np.concatenate(parts, 1)), self.likelihood, jnp.asarray((weight / weight.sum(0)).astype(dtype))
         )
+
+    def _out_of_fold_rows(self) -> np.ndarray:
+        """Which training rows some member that predicts left out."""
+        assert self.left_out is not None
+        alive = np.ones(self.size, bool) if self.weight is None else np.asarray(self.weight) > 0
+        return np.flatnonzero((self.left_out & alive[:, None]).any(0))
 
     def _training_inputs(self, x: PyTree) -> PyTree:
         if self.left_out is None:
@@ -306,7 +360,10 @@ class Posterior:
         members = self.sample(num_samples, key=key)
         prepare = (lambda x: x) if self.inputs is None else self.inputs.apply
         model, likelihood, example = self.method.model, self.likelihood, self.example
-        return stream(model, likelihood, members, source, limits, example=example, prepare=prepare)
+        parts = stream(model, likelihood, members, source, limits, example=example, prepare=prepare)
+        if self.recalibrator is None:
+            return parts
+        return (part._replace(pred=self._recalibrated(part.pred)) for part in parts)
 
     def take(self, index: Any) -> Posterior:
         """The posterior of some members: an int, a slice, or a list of them; `best` picks one by a score."""

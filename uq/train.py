@@ -24,7 +24,8 @@ from ._programs import Program, Shapes, compile_training
 from ._training import Data, Run, Stretch, start_run, without_optimizer
 from ._tree import tree_size, tree_where
 from ._typing import ArrayLike, Key, PyTree
-from .crossfit import CrossFit
+from .calibrate import Recalibrator, auto
+from .crossfit import CrossFit, crossfit
 from .execution import Strategy, compiled, run_once, vmapped
 from .execution._host_random import with_host_random
 from .holdout import Rows, epoch_orders, key_words
@@ -50,6 +51,7 @@ def fit(
     validation: float | tuple[Any, Any] | None = None,
     patience: int | None = None,
     holdout: CrossFit | None = None,
+    calibrate: Recalibrator | str | None = None,
     start: PyTree = None,
     standardize_inputs: bool | None = None,
     standardize_targets: bool | None = None,
@@ -79,6 +81,9 @@ def fit(
       holdout: `uq.crossfit(…)` or `uq.bootstrap()`: every member leaves out rows of its own, which have no part in
         it at all (`validation` takes what stops it from the rest), and `posterior.out_of_fold()` predicts every row
         by the members that did not see it: what calibrates the ensemble, without giving up data.
+      calibrate: a recalibrator of `uq.calibrate`, or "auto" for the one with the best cross-validated log score:
+        fitted to out-of-fold predictions, so that `holdout` is `uq.crossfit()` where it is None. Predictions pass
+        through it; `posterior.predict(x, calibrated=False)` shows them as they were.
       start: trained `Variables` to begin from, with a leading member axis for ensembles. Inputs and targets then
         are not standardised unless asked for.
       standardize_inputs: None standardises inputs that are one rank-2 floating array; under `holdout`, each member's
@@ -110,6 +115,7 @@ def fit(
             "`fit` expected a method, such as uq.deep_ensemble(network, likelihood), but got a "
             f"{type(method).__name__}."
         )
+    recalibrator, holdout = _calibration(method, calibrate, holdout)
     key = as_key(key)
     if key.ndim:
         raise InputError(f"`key` expected one key, from which each member derives its own, but got {key.shape} keys.")
@@ -165,7 +171,7 @@ def fit(
         diverged=np.flatnonzero(~finite),
         strategy=f"{how} ({source})",
     )
-    return Posterior(
+    posterior = Posterior(
         method=method,
         state=state if method.member is not None else jax.tree.map(lambda leaf: leaf[0], state),
         likelihood=likelihood,
@@ -177,6 +183,26 @@ def fit(
         left_out=rows.left_out,
         data=None if holdout is None else jax.tree.map(lambda leaf: leaf[:num_rows], given),
     )
+    return posterior if recalibrator is None else posterior.calibrate(recalibrator, weight=weight[:num_rows])
+
+
+def _calibration(
+    method: Method, wanted: Recalibrator | str | None, holdout: CrossFit | None
+) -> tuple[Recalibrator | None, CrossFit | None]:
+    """The recalibrator asked for, and the scheme that gives it clean predictions."""
+    if wanted is None:
+        return None, holdout
+    if wanted != "auto" and not isinstance(wanted, Recalibrator):
+        raise InputError(
+            f'`calibrate` expected "auto" or a recalibrator of uq.calibrate, such as uq.calibrate.temperature(), but '
+            f"got {wanted!r}."
+        )
+    if method.size is None:
+        raise InputError(
+            "`calibrate` takes predictions of members that left rows out, but this method is for one network. Keep "
+            "some data back, and use posterior.calibrate(data=(x, y))."
+        )
+    return auto() if isinstance(wanted, str) else wanted, crossfit() if holdout is None else holdout
 
 
 def _first_row(leaf: Any) -> np.ndarray:

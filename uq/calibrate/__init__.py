@@ -8,11 +8,13 @@ from ._mapped import MappedPredictive as MappedPredictive
 from ._recalibrator import Fitted as Fitted
 from ._recalibrator import Recalibrator as Recalibrator
 from ._recalibrator import compose as compose
+from ._regression import Prior as Prior
 from ._softmax import LinearState as LinearState
 from ._steps import Steps as Steps
 from .auto import AutoState as AutoState
 from .auto import Candidate as Candidate
 from .auto import auto as auto
+from .auto import none as none
 from .bayesian_binning import bayesian_binning as bayesian_binning
 from .beta import BetaState as BetaState
 from .beta import beta as beta

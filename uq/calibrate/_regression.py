@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import optimize, special
 
 from .. import _member_laws
 from .._checks import InputError
@@ -103,6 +104,37 @@ def votes(pred: Predictive) -> Votes:
     return _votes(d.mean, d.variance, jnp.asarray(pred.weight))
 
 
+class Prior(NamedTuple):
+    """Where variances between members lie, which a few voters tell badly: inverse gamma, by moments of their logs."""
+
+    level: Any
+    """s₀², on the base's scale, () or `(D,)`."""
+    worth: Any
+    """d₀: as many voters (less one) would tell a row's spread as well; inf where all rows' are alike."""
+
+    def moderated(self, found: Votes) -> Any:
+        """The mean of the spread given S²: (d₀ s₀² + (V − 1) S²) / (d₀ + V − 1). (smyth2004, section 4.)"""
+        known = 1 / found.share - 1
+        trust = 1 / (1 + known / self.worth)  # d₀ / (d₀ + V − 1), also for an infinite d₀
+        return trust * self.level + (1 - trust) * found.spread
+
+
+def prior_of(found: Votes, weight: np.ndarray) -> Prior:
+    """The prior that a set of examples shows, for one output (smyth2004, section 6.2)."""
+    known = 1 / found.share - 1
+    use = (known > 0.5) & (found.spread > 0) & (weight > 0)
+    if use.sum() < 2:
+        return Prior(np.float64(0.0), np.float64(1.0))
+    half, share = known[use] / 2, weight[use] / weight[use].sum()
+    log = np.log(found.spread[use]) - special.digamma(half) + np.log(half)
+    centre = share @ log
+    excess = share @ (log - centre) ** 2 - share @ special.polygamma(1, half)
+    if excess <= 1e-3:
+        return Prior(share @ found.spread[use], np.float64(np.inf))
+    worth = 2 * optimize.brentq(lambda h: special.polygamma(1, h) - excess, 1e-3, 1e4)
+    return Prior(np.exp(centre + special.digamma(worth / 2) - np.log(worth / 2)), np.float64(worth))
+
+
 def on_host(
     found: Votes, pred: Predictive, y: ArrayLike, weight: ArrayLike | None, name: str
 ) -> tuple[Votes, Any, Any]:
@@ -148,3 +180,10 @@ def _with_tails(base: Any, outputs: Array, inverse_df: Array) -> tuple[Any, Arra
     raw = raw_of(scale * jnp.sqrt((df - 2) / df), kind.min_scale)
     third = jnp.broadcast_to(jnp.log(share) - jnp.log1p(-share), mean.shape)
     return kind, jnp.stack([mean, raw, third.astype(mean.dtype)], -1)
+
+
+def log_unit(pred: Predictive, y: ArrayLike, weight: np.ndarray) -> float:
+    """What mean log-densities on the base's scale gain in the units of `y`."""
+    if not isinstance(pred.likelihood, Transformed):
+        return 0.0
+    return float((weight * np.asarray(pred.likelihood.log_derivative(np.asarray(y, np.float64)))).mean())

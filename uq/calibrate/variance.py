@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, special
@@ -15,7 +16,7 @@ from ..likelihoods import Gaussian, HomoscedasticGaussian
 from ..likelihoods.location_scale import MAX_DF, MIN_DF
 from ..predictive import Predictive
 from ._recalibrator import Fitted, Recalibrator
-from ._regression import Votes, as_predictive, on_host, reshaped, votes
+from ._regression import Prior, Votes, as_predictive, log_unit, on_host, prior_of, reshaped, votes
 
 
 class ScaleState(NamedTuple):
@@ -34,6 +35,8 @@ class VarianceState(NamedTuple):
     """b, of the aleatoric variance A."""
     spread: Any
     """c, of the variance between members S², beyond the S² / V by which the mean of V members errs."""
+    prior: Prior
+    """What a row's S² is taken together with, where few vote."""
     inverse_df: Any
     """1 / degrees of freedom of the members; 0 is normal."""
     fitted: Fitted
@@ -93,14 +96,16 @@ def affine_variance() -> Recalibrator:
 
     A is the mean of the members' variances σ² and S² the variance between their means, unbiased. The mean of V members
     errs by S² / V more than that of endlessly many: that term is known, so that a, b and c ≥ 0, fitted where few
-    members vote (out of fold), hold where many do. Every member gets the variance a + b · σ² and an equal share of what
+    members vote (out of fold), hold where many do. A few members tell S² badly: it is moderated by where the S² of all
+    examples lie, the more the fewer vote. Every member gets the variance a + b · σ² and an equal share of what
     v has beyond the spread that is there; where v has less, members draw together. The likelihood that is maximised is
     that of the mixture which results, with members taken as normal.
 
     It cannot mend a biased mean, nor tails heavier than normal: `student_tails` fits those with it.
 
     References:
-      lakshminarayanan2017, section 2.4 (A and S² apart). Checked against a search without derivatives.
+      lakshminarayanan2017, section 2.4 (A and S² apart); smyth2004, section 4 (moderated S²). Checked against a search
+      without derivatives.
     """
     return _variance("affine_variance", tails=False)
 
@@ -128,18 +133,20 @@ def _variance(name: str, *, tails: bool) -> Recalibrator:
         pred = taken(pred)
         found, residual, share = on_host(votes(pred), pred, y, weight, name)
         if residual.ndim == 1:
-            return _as_arrays(_search(name, found, residual, share, tails=tails))
-        each = [
-            _search(name, Votes(*(leaf[..., d] for leaf in found)), residual[:, d], share, tails=tails)
-            for d in range(residual.shape[1])
-        ]
-        return _as_arrays(VarianceState(*(_column(parts) for parts in zip(*each, strict=True))))
+            state = _search(name, found, residual, share, tails=tails)
+        else:
+            columns = [(Votes(*(leaf[..., d] for leaf in found)), residual[:, d]) for d in range(residual.shape[1])]
+            each = [_search(name, *column, share, tails=tails) for column in columns]
+            state = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+        gain = log_unit(pred, y, share) / residual[0].size
+        fitted = state.fitted._replace(before=state.fitted.before - gain, after=state.fitted.after - gain)
+        return jax.tree.map(_as_arrays, state._replace(fitted=fitted))
 
     def apply(state: VarianceState, pred: Any) -> Predictive:
         pred = taken(pred)
         found = votes(pred)
         _check_outputs(name, state.constant, found)
-        near, rest = _together(jnp, found, state.spread)
+        near, rest = _together(jnp, found, state.prior.moderated(found), state.spread)
         centre = found.mean + near * (found.means - found.mean)
         factor = jnp.sqrt((state.constant + rest) / found.variances + state.noise)
         least = jnp.clip(jnp.sqrt(state.noise), 1e-3, 1.0)
@@ -148,22 +155,17 @@ def _variance(name: str, *, tails: bool) -> Recalibrator:
     return Recalibrator(name, fit, apply, ("regression",))
 
 
-def _together(xp: Any, found: Votes, spread: Any) -> tuple[Any, Any]:
-    """What members' distances to their mean are multiplied by, and the share of S² that each has besides."""
-    inside = 1 - found.share
-    wanted = spread + found.share
-    few = (inside > 1e-6) & (wanted < inside)
-    near = xp.where(few, xp.sqrt(wanted / xp.where(few, inside, 1)), 1)
-    return near, xp.maximum(wanted - inside, 0) * found.spread
+def _together(xp: Any, found: Votes, moderated: Any, spread: Any) -> tuple[Any, Any]:
+    """What members' distances to their mean are multiplied by, and the variance that each has besides."""
+    inside = (1 - found.share) * found.spread
+    wanted = (spread + found.share) * moderated
+    near = xp.sqrt(xp.where(wanted < inside, wanted / xp.where(inside > 0, inside, 1), 1))
+    return near, xp.maximum(wanted - inside, 0)
 
 
-def _column(parts: Any) -> Any:
-    return Fitted(*map(np.stack, zip(*parts, strict=True))) if isinstance(parts[0], Fitted) else np.stack(parts)
-
-
-def _as_arrays(state: VarianceState) -> VarianceState:
-    numbers = {n: jnp.asarray(v, jnp.result_type(float)) for n, v in state._asdict().items() if n != "fitted"}
-    return VarianceState(**numbers, fitted=Fitted(*map(jnp.asarray, state.fitted)))
+def _as_arrays(leaf: Any) -> Any:
+    leaf = np.asarray(leaf)
+    return jnp.asarray(leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype)))
 
 
 def _check_outputs(name: str, state: Any, found: Votes) -> None:
@@ -177,6 +179,8 @@ def _search(name: str, found: Votes, residual: np.ndarray, weight: np.ndarray, *
     unit = float((weight * residual**2).mean())
     if unit <= 0:
         raise InputError(f"`{name}` expected residuals that are not all 0.")
+    prior = prior_of(found, weight)
+    moderated = prior.moderated(found)
     apart = found.means - found.mean
     live = found.weight > 0
     log_weight = np.where(live, np.log(np.where(live, found.weight, 1)), -np.inf)
@@ -184,14 +188,14 @@ def _search(name: str, found: Votes, residual: np.ndarray, weight: np.ndarray, *
 
     def objective(p: np.ndarray) -> tuple[float, np.ndarray]:
         a, b, c = np.exp(p[:3]) * [unit, 1, 1]
-        near, rest = _together(np, found, c)
+        near, rest = _together(np, found, moderated, c)
         loss, by_error, by_variance, by_df = _loss(
             residual - near * apart, a + b * found.variances + rest, p[3] if tails else 0.0
         )
         total, share = _mixed(log_weight - loss)
-        # Members either draw together, near² = (c + 1/V) / (1 − 1/V), or share the rest, (c + 2/V − 1) S².
+        # Members draw together by a factor whose square is in proportion to c + 1/V, or have a rest linear in c.
         together = -by_error * apart * near / (2 * (c + found.share))
-        by_c = np.where(near < 1, together, np.where(rest > 0, by_variance * found.spread, 0))
+        by_c = np.where(near < 1, together, np.where(rest > 0, by_variance * moderated, 0))
         slopes = [a * by_variance, b * by_variance * found.variances, c * by_c] + [by_df] * tails
         return -(weight * total).sum() / num, np.array([(weight * share * slope).sum() / num for slope in slopes])
 
@@ -211,7 +215,8 @@ def _search(name: str, found: Votes, residual: np.ndarray, weight: np.ndarray, *
         )
     before = -(weight * _mixed(log_weight - _loss(residual - apart, found.variances, 0.0)[0])[0]).sum() / num
     a, b, c = np.exp(best.x[:3]) * [unit, 1, 1]
-    return VarianceState(a, b, c, best.x[3] if tails else 0.0, Fitted(best.success, best.nit, before, best.fun))
+    fitted = Fitted(best.success, best.nit, before, best.fun)
+    return VarianceState(a, b, c, prior, best.x[3] if tails else np.float64(0.0), fitted)
 
 
 def _mixed(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
