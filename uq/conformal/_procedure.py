@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +92,23 @@ class PredictionInterval:
         size = xp.maximum(*(xp.where(xp.isfinite(end), abs(end), 0) for end in (lower, upper)))
         room = 4 * float(jnp.finfo(size.dtype).eps) * size
         return (outcome >= lower - room) & (outcome <= upper + room)
+
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+
+def kept(make: Made) -> Made:
+    """One result for one setting, so that programs compiled for it are found again."""
+    cached = functools.cache(make)
+
+    @functools.wraps(make)
+    def again(*args: Any, **settings: Any) -> Any:
+        try:
+            return cached(*args, **settings)
+        except TypeError:  # settings without a hash, which `make` refuses by name
+            return make(*args, **settings)
+
+    return again  # type: ignore[return-value]
 
 
 # What procedures have in common

@@ -10,11 +10,12 @@ import numpy as np
 from .._checks import InputError, is_concrete
 from ..metrics import _forecast, _inputs
 from ..predictive import Predictive
-from ._procedure import Score, xp_of
+from ._procedure import Score, kept, xp_of
 from ._rank import fraction
 from .scores import _mean_of_each, arrays, ratio, times
 
 
+@kept
 def cqr(base: float = 0.9) -> Score:
     """max(lower − y, y − upper): the model's own interval, each end moved by the same distance, out or in.
 
@@ -55,6 +56,7 @@ def cqr(base: float = 0.9) -> Score:
     return Score("cqr", parts, of, ends, _mean_of_each)
 
 
+@kept
 def cqr_r(base: float = 0.9) -> Score:
     """max(lower − y, y − upper) / (upper − lower): as `cqr`, each end moved by a fraction of the interval's width.
 
@@ -66,7 +68,7 @@ def cqr_r(base: float = 0.9) -> Score:
     Raises:
       InputError: as `cqr`.
     References:
-      sesia2020, section 3.2 (CQR-r). Checked against plain Python.
+      sesia2020 (CQR-r). Checked against plain Python.
     Example:
       >>> import numpy as np
       >>> import uq
@@ -93,6 +95,7 @@ def cqr_r(base: float = 0.9) -> Score:
     return Score("cqr_r", parts, of, ends, _mean_of_each)
 
 
+@kept
 def uacqr(kind: Literal["S", "P"] = "S", base: float = 0.9) -> Score:
     """As `cqr`, moved by what the members disagree about: their own quantiles decide where intervals widen.
 
@@ -112,7 +115,7 @@ def uacqr(kind: Literal["S", "P"] = "S", base: float = 0.9) -> Score:
     Raises:
       InputError: one member, predictions without members, ends that cross.
     References:
-      rossellini2024, section 3. Checked against plain Python.
+      rossellini2024. Checked against plain Python.
     Example:
       >>> import numpy as np
       >>> import uq

@@ -11,12 +11,13 @@ from .. import _member_laws, laws
 from .._checks import InputError, is_concrete
 from ..metrics import _forecast, _inputs
 from ..predictive import Predictive
-from ._procedure import Score, xp_of
+from ._procedure import Score, kept, xp_of
 
 Side = Literal["both", "lower", "upper"]
 _SIDES = ("both", "lower", "upper")
 
 
+@kept
 def absolute(side: Side = "both") -> Score:
     """|y − mean|: intervals of one width for all examples.
 
@@ -54,6 +55,7 @@ def absolute(side: Side = "both") -> Score:
     return Score("absolute", parts, of, ends, _mean_of_each)
 
 
+@kept
 def normalized(side: Side = "both") -> Score:
     """|y − mean| / stddev: widths follow the predicted standard deviation.
 
@@ -68,7 +70,7 @@ def normalized(side: Side = "both") -> Score:
     Raises:
       InputError: an unknown side, a negative standard deviation.
     References:
-      papadopoulos2008, eq. 8; lei2018, section 5.2. Checked against plain Python.
+      papadopoulos2008; lei2018, section 5.2. Checked against plain Python.
     Example:
       >>> import numpy as np
       >>> import uq
@@ -93,6 +95,7 @@ def normalized(side: Side = "both") -> Score:
     return Score("normalized", parts, of, ends, _mixture_moments)
 
 
+@kept
 def gamma() -> Score:
     """|y − mean| / mean, for positive outcomes: widths are a fraction of the prediction, and ends not below 0.
 
@@ -101,7 +104,7 @@ def gamma() -> Score:
     Raises:
       InputError: predictions that are not positive.
     References:
-      cordier2023, section 3.1. Checked against plain Python.
+      cordier2023. Checked against plain Python.
     Example:
       >>> import numpy as np
       >>> import uq
@@ -134,6 +137,7 @@ def gamma() -> Score:
     return Score("gamma", parts, of, ends, _mean_of_each)
 
 
+@kept
 def distributional(side: Side = "both") -> Score:
     """How far out in its own predictive distribution an outcome lies: |F(y) − ½|, by the smaller of the two tails.
 
@@ -150,7 +154,7 @@ def distributional(side: Side = "both") -> Score:
     Raises:
       InputError: an unknown side, plain points.
     References:
-      chernozhukov2021, section 2. Checked against scipy quantiles.
+      chernozhukov2021. Checked against scipy quantiles.
     Example:
       >>> import numpy as np
       >>> import uq
