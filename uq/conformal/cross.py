@@ -21,6 +21,8 @@ Kind = Literal["plus", "minmax"]
 
 
 class CrossState(NamedTuple):
+    """What `cross` remembers."""
+
     scores: Any
     """Score of each outcome by the prediction left out for it, `(n,)`."""
     fold: Any
@@ -94,6 +96,8 @@ def cross(kind: Kind = "plus", score: Score | None = None) -> Conformal:
 
 
 class BootstrapState(NamedTuple):
+    """What `jackknife_after_bootstrap` remembers."""
+
     scores: Any
     """Score of each outcome by the members that did not see it, `(n,)`."""
     out: Any

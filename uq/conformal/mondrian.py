@@ -17,6 +17,8 @@ from .scores import absolute
 
 
 class MondrianState(NamedTuple):
+    """What `mondrian` remembers."""
+
     scores: Any
     """Scores of the calibration outcomes, group by group and rising within each, `(n,)` or `(n, D)`."""
     labels: Any

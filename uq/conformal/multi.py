@@ -120,6 +120,8 @@ def max_norm(score: Score | None = None) -> Conformal:
 
 
 class CopulaState(NamedTuple):
+    """What `copula` remembers."""
+
     marginal: Any
     """Scores of the first part, rising in each output, `(m, D)`."""
     scores: Any
@@ -184,6 +186,8 @@ def copula(score: Score | None = None, *, share: float = 0.5) -> Conformal:
 
 
 class EllipsoidState(NamedTuple):
+    """What `ellipsoid` remembers."""
+
     scores: Any
     """Mahalanobis distances, `(n,)`."""
     factor: Any

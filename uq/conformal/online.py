@@ -111,6 +111,8 @@ class Window(NamedTuple):
 
 
 class AciState(NamedTuple):
+    """Where `aci` is."""
+
     alpha: Array
     """Miscoverage that is asked of the window at present; of each rate `(K,)` in `agaci`."""
     window: Window
@@ -155,6 +157,8 @@ def aci(level: float = 0.9, *, rate: float = 0.005) -> Online:
 
 
 class AgaciState(NamedTuple):
+    """Where `agaci` is."""
+
     experts: AciState
     learning: Array
     """Learning rates of the aggregation, `(K,)`."""
@@ -235,6 +239,8 @@ def agaci(level: float = 0.9, *, rates: tuple[float, ...] = (0.0, 0.0005, 0.001,
 
 
 class PidState(NamedTuple):
+    """Where `pid` is."""
+
     threshold: Array
     """The proportional part."""
     excess: Array
@@ -299,6 +305,8 @@ def pid(level: float = 0.9, *, rate: float = 0.1, integral: float = 1.0, saturat
 
 
 class EnbpiState(NamedTuple):
+    """Where `enbpi` is."""
+
     window: Window
     """The last residuals in force."""
     waiting: Array

@@ -11,6 +11,8 @@ from .scores import absolute
 
 
 class SplitState(NamedTuple):
+    """What split procedures remember."""
+
     scores: Any
     """Scores of the calibration outcomes, `(n,)` or `(n, D)`, in their order."""
 

@@ -18,6 +18,8 @@ from .scores import absolute
 
 
 class WeightedState(NamedTuple):
+    """What `weighted` remembers."""
+
     scores: Any
     """Scores of the calibration outcomes, `(n,)`."""
     weight: Any
@@ -68,6 +70,8 @@ def weighted(score: Score | None = None) -> Conformal:
 
 
 class LocalState(NamedTuple):
+    """What `localized` remembers."""
+
     scores: Any
     """Scores of the calibration outcomes, `(n,)`."""
     features: Any
