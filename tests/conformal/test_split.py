@@ -391,3 +391,16 @@ def test_metrics_read_the_interval():
     assert float(uq.metrics.coverage(tuple(interval), y[50:])) == interval.contains(y[50:]).mean()
     assert uq.metrics.interval_score(*interval, y[50:], level=0.8).shape == (50,)
     assert 0.6 < interval.realised.lower < 0.8 < interval.realised.upper < 0.95
+
+
+def test_float64_on_the_device_keeps_its_digits():
+    mean, scale, y = arrays(30)
+    with jax.enable_x64(True):
+        for name in ("absolute", "normalized", "cqr_r", "uacqr P"):
+            old, new = given_to(name, mean, scale), given_to(name, *arrays(4, seed=1)[:2])
+            procedure = conformal.split(simulation.SCORES[name])
+            host = procedure.apply(procedure.fit(old, y), new)
+            state = procedure.fit(jax.tree.map(jnp.asarray, old), jnp.asarray(y))
+            device = procedure.apply(state, jax.tree.map(jnp.asarray, new))
+            assert device.lower.dtype == jnp.float64
+            assert np.stack(tuple(device)) == pytest.approx(np.stack(tuple(host)), rel=1e-13)

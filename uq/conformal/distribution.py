@@ -117,8 +117,8 @@ def distribution(kind: Kind = "pit") -> Conformal:
     - "residual": mean + (y_i − mean_i). "normalized": mean + stddev · (y_i − mean_i) / stddev_i.
 
     The guarantee holds at every level together: the randomised PIT of a new outcome is exactly uniform if it is
-    exchangeable with the calibration outcomes. It is marginal, as that of `split`: given one calibration set, the PIT of
-    many new outcomes is off by some 0.3 / √n.
+    exchangeable with the calibration outcomes. It is marginal, as that of `split`: given one calibration set, the PIT
+    of many new outcomes is off by some 0.3 / √n.
 
     `fit(pred, y)` takes outcomes `(n,)` or `(n, D)`, each output for itself; `apply(state, pred)` returns a
     `ConformalDistribution` of n × N numbers: calibrate with a few hundred outcomes.

@@ -14,7 +14,7 @@ import numpy as np
 from .._checks import InputError, check_count, check_level, is_concrete
 from .._typing import Array, ArrayLike, PyTree
 from ..metrics import _inputs
-from ._procedure import PredictionInterval, Score, ends_at, kept, scored
+from ._procedure import PredictionInterval, Score, ends_at, kept, scored, xp_of
 from ._rank import check_scores, fraction
 from .scores import absolute
 
@@ -78,16 +78,15 @@ def stream(procedure: Online, state: PyTree, pred: Any, y: ArrayLike, score: Sco
     parts, scores = scored(name, score, pred, y)
     scores = jnp.asarray(check_scores(name, scores, ndim=1), jnp.result_type(float))
     state, (bound, missed) = _scan(procedure, state, scores)
+    shown = np.asarray(bound, np.float64) if xp_of(*parts) is np and is_concrete(bound) else bound
     if two_sided:
-        mean = jnp.asarray(parts[0], bound.dtype)
-        lower, upper = mean + bound[:, 0], mean + bound[:, 1]
+        shown, mean = _inputs.floating(shown, parts[0])
+        lower, upper = mean + shown[:, 0], mean + shown[:, 1]
     else:
-        shown = bound if any(isinstance(part, jax.Array) for part in parts) else np.asarray(bound, np.float64)
-        lower, upper = ends_at(score, parts, shown if is_concrete(bound) else bound)
-    empty = (bound == -jnp.inf) if not two_sided else jnp.zeros(len(bound), bool)
-    lower, upper = (jnp.asarray(end, bound.dtype) for end in (lower, upper))
-    empty = empty | (lower > upper)
-    lower, upper = (jnp.where(empty, jnp.nan, end) for end in (lower, upper))
+        lower, upper = ends_at(score, parts, shown)
+    xp = xp_of(lower)
+    empty = (lower > upper) if two_sided else (lower > upper) | (xp.asarray(shown) == -np.inf)
+    lower, upper = (xp.where(empty, np.nan, end) for end in (lower, upper))
     return Stream(PredictionInterval(lower, upper, procedure.level), missed, bound, state)
 
 

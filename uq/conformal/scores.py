@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _member_laws, laws
 from .._checks import InputError, is_concrete
-from ..metrics import _forecast, _inputs
+from ..metrics import _forecast, _inputs, _route
 from ..predictive import Predictive
 from ._procedure import Score, kept, xp_of
 
@@ -249,8 +250,12 @@ def _quantile_at(forecast: Any, tail: Any, upper: bool) -> Any:
         if not upper:
             return np.broadcast_to(forecast.frozen.ppf(tail), forecast.shape)
         return np.broadcast_to(forecast.frozen.isf(tail), forecast.shape)
-    found = laws.tail(forecast.d, jnp.asarray(tail, jnp.result_type(float)), upper)
-    return jnp.broadcast_to(found, forecast.shape)
+    parameters = jax.tree.leaves(forecast.d)
+    if _route.on_host(parameters, tail):
+        found = _route.like(laws.host.tail(forecast.d, np.asarray(tail, np.float64), upper), *parameters)
+    else:
+        found = laws.tail(forecast.d, jnp.asarray(tail, jnp.result_type(float)), upper)
+    return xp_of(found).broadcast_to(found, forecast.shape)
 
 
 # What is given, and small sums
