@@ -13,7 +13,7 @@ from uq.conformal import _rank
 
 LEVELS = (0.8, 0.9, 0.95)
 SIZES = (9, 19, 20, 50, 200, 1000)
-SETS, EACH, MEMBERS = 2000, 10, 4
+SETS, EACH, MEMBERS = 2000, 10, 8
 
 
 def band(n, level, sets=SETS, each=EACH, outside=1e-5):
@@ -42,16 +42,17 @@ def data(rng, n, sets=SETS, each=EACH):
     return some(n), some(each)
 
 
-def predictions(score, mean, scale):
-    """What the score reads, made from a mean and a scale."""
+def predictions(score, mean, scale, other=None):
+    """What the score reads, made from a mean, a scale, and another scale that only some scores look at."""
+    other = scale if other is None else other
     if score == "distributional":
         return stats.norm(mean, scale)
     if score == "normalized":
         return mean, scale
     if score.startswith("cqr"):
-        return mean - scale, mean + 2 * scale
+        return mean - other, mean + 2 * scale
     if score.startswith("uacqr"):
-        shift = np.linspace(-1, 2, MEMBERS)[:, None, None] * scale
+        shift = np.linspace(-2, 3, MEMBERS)[:, None, None] * other
         return mean - scale + shift, mean + 2 * scale + 1.5 * shift
     return mean
 
@@ -79,13 +80,15 @@ def split_coverage(name, n, levels=LEVELS, seed=0, sets=SETS):
     rng = np.random.default_rng([seed, n])
     (mean, scale, y), (new_mean, new_scale, new_y) = data(rng, n, sets)
     kind = name.split()[0]
+    other, new_other = rng.uniform(0.5, 1.5, mean.shape), rng.uniform(0.5, 1.5, new_mean.shape)
     procedure = conformal.split(SCORES[name])
-    state = procedure.fit(predictions(kind, mean, scale), y)
+    state = procedure.fit(predictions(kind, mean, scale, other), y)
+    new = predictions(kind, new_mean, new_scale, new_other)
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UQWarning)
         for level in levels:
-            inside = procedure.apply(state, predictions(kind, new_mean, new_scale), level=level).contains(new_y)
+            inside = procedure.apply(state, new, level=level).contains(new_y)
             low, high = band(n, level, sets)
             high = sets * EACH if name in TIED else high
             found.append({"score": name, "n": n, "level": level, "covered": int(inside.sum()), "of": inside.size,

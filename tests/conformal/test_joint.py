@@ -190,3 +190,12 @@ def test_bad_input():
     assert region.contains(y + 1e6).all()
     with pytest.raises(InputError, match="of shape"):
         region.contains(y[:-1])
+
+
+def test_without_a_covariance_nothing_is_ruled_out():
+    """Under jit a singular covariance cannot be refused."""
+    y = jnp.asarray(np.random.default_rng(0).normal(size=(12, 1)), jnp.float32) * jnp.ones((12, 3))
+    procedure = conformal.ellipsoid("residuals")
+    state = jax.jit(procedure.fit)(jnp.zeros((12, 3)), y)
+    region = jax.jit(procedure.apply, static_argnames="level")(state, jnp.zeros((12, 3)), level=0.5)
+    assert region.contains(y).all()

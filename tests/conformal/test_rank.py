@@ -131,9 +131,16 @@ def test_weighted_quantile_by_hand(rows, own, level):
     scores, weight = (np.array(column, float) for column in zip(*rows, strict=True))
     want = slow_weighted(scores, weight, own, float(level))
     assert _rank.weighted_limit(scores, weight, np.float64(own), float(level)) == want
-    near = abs(np.cumsum(weight[np.argsort(scores)]) - float(level) * (weight.sum() + own)).min() < 1e-4
-    if not near or float(level) * (weight.sum() + own) == round(float(level) * (weight.sum() + own)):
-        assert float(_rank.weighted_threshold(scores, weight, own, float(level))) == want
+
+
+@pytest.mark.parametrize("level", [0.2, 0.5, 0.8, 0.9, 0.95])
+def test_weighted_quantile_in_float32(level):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores, weight = rng.integers(-3, 4, 9).astype(np.float32), rng.integers(0, 5, 9).astype(np.float32)
+        own = np.array([1.0, 2.0, 3.0], np.float32)
+        want = [slow_weighted(scores.tolist(), weight.tolist(), float(each), level) for each in own]
+        assert _rank.weighted_threshold(scores, weight, own, level).tolist() == want
 
 
 @pytest.mark.parametrize("size", [1, 9, 19, 20, 99, 1000])

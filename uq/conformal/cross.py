@@ -56,7 +56,7 @@ def cross(kind: Kind = "plus", score: Score | None = None) -> Conformal:
       InputError: shapes that differ, a fold without a model, a score that does not come from arrays.
       UQWarning: fewer than level / (1 − level) outcomes; intervals are then infinite.
     References:
-      barber2021, theorems 1 to 4, section 3 (CV+), eq. 10 (minmax); gupta2022b (other scores). Checked
+      barber2021, theorems 1 to 4, section 3 (CV+); gupta2022b (other scores). Checked
       against plain Python, and by simulation.
     Example:
       >>> import numpy as np

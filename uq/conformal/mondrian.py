@@ -43,7 +43,7 @@ def mondrian(score: Score | None = None) -> Conformal:
       InputError: a group that had no outcomes, groups of another shape; and as `split`.
       UQWarning: groups that are too small for the level.
     References:
-      vovk2005, section 4.5; vovk2012, section 4. Checked against `split` on each group, and by simulation.
+      vovk2005, section 4.5; vovk2012. Checked against `split` on each group, and by simulation.
     Example:
       >>> import numpy as np
       >>> import uq

@@ -68,7 +68,7 @@ class PredictionEllipsoid:
             raise InputError(f"`contains` expected `y` of shape {self.centre.shape}, but got {outcome.shape}.")
         *same, outcome = in_one_dtype((self.centre, self.factor, self.radius), outcome)
         distance = _distance(outcome - same[0], same[1])
-        return distance <= same[2] * (1 + 16 * float(jnp.finfo(distance.dtype).eps))
+        return (distance <= same[2] * (1 + 16 * float(jnp.finfo(distance.dtype).eps))) | (same[2] == np.inf)
 
     @property
     def log_volume(self) -> Any:
@@ -329,7 +329,8 @@ def _cholesky(name: str, matrix: Any) -> Any:
 
 
 def _distance(gap: Any, factor: Any) -> Any:
-    """|L⁻¹ gap|, `(N,)`."""
+    """|L⁻¹ gap|, `(N,)`; infinite where there is no L, which under jit nothing else can say."""
     xp = xp_of(gap, factor)
     factor = xp.broadcast_to(factor, (*gap.shape, gap.shape[-1]))
-    return xp.sqrt(xp.square(xp.linalg.solve(factor, gap[..., None])[..., 0]).sum(-1))
+    found = xp.sqrt(xp.square(xp.linalg.solve(factor, gap[..., None])[..., 0]).sum(-1))
+    return xp.where(xp.isnan(found), np.inf, found)

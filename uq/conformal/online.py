@@ -267,7 +267,7 @@ def pid(level: float = 0.9, *, rate: float = 0.1, integral: float = 1.0, saturat
     Raises:
       InputError: a level outside (0, 1), settings that are not positive (`integral`: negative).
     References:
-      angelopoulos2023, eqs. 4 to 6. Checked against plain Python.
+      angelopoulos2023. Checked against plain Python.
     Example:
       >>> import numpy as np
       >>> procedure = pid(0.9, rate=0.1, integral=0.0)

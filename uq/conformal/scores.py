@@ -223,7 +223,8 @@ def at_tail(forecast: Any, tail: Any, *, upper: bool) -> Any:
     Args:
       tail: broadcasts against the outcomes.
     """
-    if forecast.discrete or hasattr(forecast, "draws"):
+    atoms = hasattr(getattr(getattr(forecast, "pred", None), "_base", None), "at_limit")
+    if forecast.discrete or hasattr(forecast, "draws") or atoms:
         tail = tail * (1 - 1e-5)  # an outcome whose tail is that of the threshold is inside, whatever the rounding
     xp = xp_of(tail) if not isinstance(getattr(forecast, "pred", None), Predictive) else jnp
     known = xp.asarray(tail > 0)
