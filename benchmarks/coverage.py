@@ -36,6 +36,7 @@ def cells():
         for localize in (False, True):
             yield from test_groups_and_weights.shifted_coverage(n, 2000, localize)
         yield from test_cross.cross_coverage(n, FOLDS[n], 2000)
+        yield from test_cross.bootstrap_coverage(n, 2000)
 
 
 def main():

@@ -219,6 +219,29 @@ def cross_coverage(n, folds, sets, seed=0, levels=(0.8, 0.9, 0.95)):
     return cells
 
 
+def bootstrap_coverage(n, sets, seed=0, levels=(0.8, 0.9, 0.95), members=40):
+    """Members that predict the mean of their bootstrap sample."""
+    rng = np.random.default_rng([seed, n])
+    procedure, inside = conformal.jackknife_after_bootstrap(), dict.fromkeys(levels, 0)
+    for _ in range(sets):
+        bags = rng.multinomial(n, np.full(n, 1 / n), members)
+        y, new = np.split(rng.gamma(2, 1, n + 4), [n])
+        said = (bags @ y / n)[:, None]
+        state = procedure.fit(said * np.ones(n), y, bags)
+        for level in levels:
+            inside[level] += int(procedure.apply(state, said * np.ones(4), level=level).contains(new).sum())
+    return [
+        {"score": "jackknife_after_bootstrap", "n": n, "level": level, "covered": inside[level], "of": 4 * sets,
+         "low": math.floor(stats.binom.ppf(1e-5, sets, 2 * level - 1) * 4), "high": 4 * sets}
+        for level in levels
+    ]  # fmt: skip
+
+
+def test_coverage_after_bootstrap_is_at_least_what_is_promised():
+    for cell in bootstrap_coverage(20, 200, levels=(0.8, 0.9)):
+        assert cell["covered"] >= cell["low"], cell
+
+
 @pytest.mark.parametrize(("n", "folds"), [(19, 19), (20, 5)])
 def test_coverage_is_at_least_what_is_promised(n, folds):
     with warnings.catch_warnings():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import gammaln
 
 from .._checks import InputError, is_concrete
 from .._typing import ArrayLike
@@ -75,7 +75,7 @@ class PredictionEllipsoid:
         """log of the volume, `(N,)`, in the product of the outputs' units."""
         outputs = self.centre.shape[-1]
         xp = xp_of(self.factor)
-        ball = outputs / 2 * np.log(np.pi) - float(gammaln(outputs / 2 + 1))
+        ball = outputs / 2 * np.log(np.pi) - math.lgamma(outputs / 2 + 1)
         sides = xp.log(abs(xp.diagonal(self.factor, axis1=-2, axis2=-1))).sum(-1)
         return ball + outputs * xp.log(self.radius) + sides
 
