@@ -4,6 +4,7 @@ python benchmarks/coverage.py --out benchmarks/results/coverage.jsonl
 
 One line a cell: procedure or score, n, level, how many outcomes were covered of how many, and the range where that
 number lies with probability 1 − 1e-5 (for guarantees from below, up to all of them). Minutes on one core.
+The simulations are those of the tests: `pip install '.[test]'`.
 """
 
 import argparse

@@ -44,7 +44,7 @@ def test_smallest_sizes():
     assert _rank.smallest_size(1 - 1e-12) > 10**11
 
 
-@pytest.mark.parametrize("n", range(1, 8))
+@pytest.mark.parametrize("n", range(1, 9))
 def test_coverage_over_all_orders(n):
     """Of all (n + 1)! orders of distinct scores, the last is at most the threshold in a share k / (n + 1)."""
     orders = np.array(list(itertools.permutations(range(n + 1))), float)

@@ -62,7 +62,7 @@ def test_coverage_follows_its_exact_law_for_larger_sets(name, n):
 
 
 @pytest.mark.parametrize("name", ["absolute", "normalized", "cqr", "distributional"])
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_all_orders_of_few_outcomes(name, n):
     """Which of n + 1 outcomes is the new one: the share inside is k / (n + 1) exactly."""
     mean, scale, y = arrays(n + 1, seed=3)
