@@ -1,4 +1,4 @@
-"""Snippets of docs/metrics, docs/calibrate and docs/performance.md run from the top, and print what the page shows."""
+"""Snippets of the pages below run from the top, and print what the page shows."""
 
 import contextlib
 import io
@@ -9,7 +9,8 @@ import jax
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [*sorted((DOCS / "metrics").glob("*.md")), *sorted((DOCS / "calibrate").glob("*.md")), DOCS / "performance.md"]
+FOLDERS = ("metrics", "calibrate", "conformal")
+PAGES = [page for folder in FOLDERS for page in sorted((DOCS / folder).glob("*.md"))] + [DOCS / "performance.md"]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.S)
 NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 

@@ -1,1 +1,38 @@
-"""Conformal prediction: intervals and sets with a guarantee for finite samples, from held-out outcomes."""
+"""Conformal prediction: intervals and sets with a guarantee for finite samples, from held-out outcomes.
+
+A procedure is a `Conformal`: `fit(pred, y) -> state` and `apply(state, pred, level=0.9)`. A `Score` says how ill an
+outcome conforms to its prediction; every procedure takes every score.
+"""
+
+from ._procedure import Conformal as Conformal
+from ._procedure import PredictionInterval as PredictionInterval
+from ._procedure import Score as Score
+from .cross import cross as cross
+from .cross import jackknife_after_bootstrap as jackknife_after_bootstrap
+from .density import DensityRegion as DensityRegion
+from .density import highest_density as highest_density
+from .distribution import ConformalDistribution as ConformalDistribution
+from .distribution import distribution as distribution
+from .mondrian import mondrian as mondrian
+from .multi import PredictionBox as PredictionBox
+from .multi import PredictionEllipsoid as PredictionEllipsoid
+from .multi import copula as copula
+from .multi import ellipsoid as ellipsoid
+from .multi import max_norm as max_norm
+from .online import Online as Online
+from .online import Stream as Stream
+from .online import aci as aci
+from .online import agaci as agaci
+from .online import enbpi as enbpi
+from .online import pid as pid
+from .online import stream as stream
+from .quantile import cqr as cqr
+from .quantile import cqr_r as cqr_r
+from .quantile import uacqr as uacqr
+from .scores import absolute as absolute
+from .scores import distributional as distributional
+from .scores import gamma as gamma
+from .scores import normalized as normalized
+from .split import split as split
+from .weighted import localized as localized
+from .weighted import weighted as weighted

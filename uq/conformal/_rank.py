@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from fractions import Fraction
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,24 +16,32 @@ from .._checks import InputError, UQWarning, check_level, is_concrete
 from .._typing import Array, ArrayLike
 from ..metrics import Bounds
 
-_SLACK = 1e-9
-"""Levels are decimals: 0.9 · 10 is 9, whatever the last bits of 0.9 are."""
+
+def fraction(level: float) -> Fraction:
+    """The level as the fraction that was meant: 0.9 is 9/10, whatever its last bits are."""
+    if not is_concrete(level):
+        raise InputError("`level` decides which order statistic is taken: under jit, make it a static argument.")
+    check_level("level", level)
+    if np.ndim(level):
+        raise InputError(f"`level` expected one level, but has shape {np.shape(level)}.")
+    value = np.asarray(level)
+    exact = Fraction(float(value) if value.dtype == np.float64 else float(str(value)))
+    meant = exact.limit_denominator(10**6)
+    return meant if 0 < meant < 1 and abs(meant - exact) < Fraction(1, 10**12) else exact
 
 
 def rank(num: int, level: float) -> int:
-    """Which of `num` sorted scores bounds a new one with probability `level` at least: ⌈(num + 1) · level⌉.
+    """Which of `num` sorted scores bounds a new one with probability `level` at least: ⌈(num + 1) · level⌉, exactly.
 
     It may be num + 1, which no score has: then the bound is infinite. (vovk2005, section 2.2; lei2018, section 2.)
     """
-    check_level("level", level)
-    return math.ceil((num + 1) * float(level) - _SLACK)
+    return math.ceil((num + 1) * fraction(level))
 
 
 def smallest_size(level: float) -> int:
     """The fewest calibration examples with which a bound at `level` is finite: level / (1 − level), rounded up."""
-    check_level("level", level)
-    exact = Fraction(float(level)).limit_denominator(10**9)
-    return max(1, math.ceil(exact / (1 - exact)))
+    exact = fraction(level)
+    return math.ceil(exact / (1 - exact))
 
 
 def threshold(scores: ArrayLike, level: float, *, name: str = "scores") -> Array:
@@ -45,25 +55,44 @@ def threshold(scores: ArrayLike, level: float, *, name: str = "scores") -> Array
       Order statistic number `rank(n, level)` of each column, `(…)`; +inf where that is n + 1, with a warning that
       says how many examples are enough.
     """
-    scores = jnp.asarray(scores)
+    return jnp.asarray(limit(jnp.asarray(scores), level, name=name))
+
+
+def limit(scores: Any, level: float, *, name: str = "scores") -> Any:
+    """`threshold`, computed where the scores are: numpy, in its own precision, for numpy."""
     num = scores.shape[0]
     place = rank(num, level)
     if place > num:
         warn_too_few(num, level, name)
-        return jnp.full(scores.shape[1:], jnp.inf, scores.dtype)
-    if is_concrete(scores):  # selection, not a sort
-        return jnp.asarray(np.partition(np.asarray(scores), place - 1, axis=0)[place - 1])
-    return jnp.sort(scores, axis=0)[place - 1]
+        xp = jnp if isinstance(scores, jax.Array) else np
+        return xp.full(scores.shape[1:], np.inf, scores.dtype)
+    return order_statistic(scores, place)
+
+
+def order_statistic(scores: Any, place: int) -> Any:
+    """The score that is number `place` of each column, from the smallest, which is number 1."""
+    if not is_concrete(scores):
+        return jnp.sort(scores, axis=0)[place - 1]
+    found = np.partition(np.asarray(scores), place - 1, axis=0)[place - 1]  # selection, not a sort
+    return jnp.asarray(found) if isinstance(scores, jax.Array) else found
 
 
 def warn_too_few(num: int, level: float, name: str) -> None:
     """Say that `num` examples are too few for `level`, and how many are enough."""
+    enough = smallest_size(level)
+    said = f"{num} calibration {name} are" if num != 1 else f"1 calibration {name.removesuffix('s')} is"
+    more = f"{enough} are" if enough != 1 else "1 is"
     warnings.warn(
-        f"{num} calibration {name} are too few for level {level:g}: the bound is infinite. "
-        f"{smallest_size(level)} are enough.",
-        UQWarning,
-        stacklevel=4,
+        f"{said} too few for level {level:g}: the bound is infinite. {more} enough.", UQWarning, stacklevel=_depth()
     )
+
+
+def _depth() -> int:
+    """How far up the first caller outside this package is."""
+    frame, depth = sys._getframe(2), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(__package__):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def weighted_threshold(scores: ArrayLike, weight: ArrayLike, own: ArrayLike, level: float) -> Array:
@@ -80,15 +109,22 @@ def weighted_threshold(scores: ArrayLike, weight: ArrayLike, own: ArrayLike, lev
     References:
       tibshirani2019, eq. 7.
     """
-    check_level("level", level)
-    scores, weight, own = jnp.asarray(scores), jnp.asarray(weight), jnp.asarray(own)
-    order = jnp.argsort(scores)
-    ordered, cumulated = scores[order], jnp.cumsum(weight[order])
-    need = level * (cumulated[-1] + own)
-    need = need - _SLACK * jnp.maximum(need, 1) if cumulated.dtype == jnp.float64 else need * (1 - 4e-7)
-    place = jnp.searchsorted(cumulated, need, side="left")
-    beyond = place >= ordered.shape[0]
-    return jnp.where(beyond, jnp.inf, ordered[jnp.minimum(place, ordered.shape[0] - 1)])
+    return weighted_limit(jnp.asarray(scores), jnp.asarray(weight), jnp.asarray(own), level)
+
+
+def weighted_limit(scores: Any, weight: Any, own: Any, level: float) -> Any:
+    """`weighted_threshold`, computed where the scores are: numpy, in its own precision, for numpy."""
+    xp: Any = jnp if isinstance(scores, jax.Array) else np
+    weight, own = (xp.asarray(each).astype(scores.dtype) for each in (weight, own))
+    top = weight.max()
+    top = xp.where(top > 0, top, 1)  # equal weights become 1, whose sums are exact
+    order = xp.argsort(scores)
+    ordered, cumulated = scores[order], xp.cumsum(weight[order] / top)
+    need = xp.asarray(float(fraction(level)), scores.dtype) * (cumulated[-1] + own / top)
+    need = need * (1 - (1e-12 if scores.dtype.itemsize == 8 else 4e-7))  # rounding of the sums
+    place = xp.searchsorted(cumulated, need, side="left")
+    beyond = (place >= len(ordered)) | ~(need > 0)
+    return xp.where(beyond, np.inf, ordered[xp.minimum(place, len(ordered) - 1)])
 
 
 def realised_coverage(num: int, level: float, *, confidence: float = 0.95) -> Bounds:
@@ -100,6 +136,7 @@ def realised_coverage(num: int, level: float, *, confidence: float = 0.95) -> Bo
     from scipy import special
 
     place = rank(num, level)
+    check_level("confidence", confidence)
     if place > num:
         return Bounds(1.0, 1.0)
     tail = (1 - confidence) / 2
