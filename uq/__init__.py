@@ -7,6 +7,7 @@ Importing changes nothing: no backend starts, no configuration is touched, and s
 they are first needed.
 """
 
+from . import conformal as conformal
 from . import data as data
 from . import execution as execution
 from . import laws as laws

@@ -1,1 +1,9 @@
 """Conformal prediction: intervals and sets with a guarantee for finite samples, from held-out outcomes."""
+
+from ._procedure import Conformal as Conformal
+from ._sets import PredictionSet as PredictionSet
+from .label_sets import aps as aps
+from .label_sets import lac as lac
+from .label_sets import raps as raps
+from .label_sets import saps as saps
+from .label_sets import top_k as top_k

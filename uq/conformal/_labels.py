@@ -1,0 +1,215 @@
+"""The engine behind sets of classes: scores of the labels, sorted within categories, and their order statistics.
+
+A category is what the guarantee is conditional on: all examples, those of one class, of one cluster of classes, of one
+group. Ties are broken by a uniform number an example where the score is randomized, and never otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import InputError, UQWarning, check_level, is_concrete
+from .._typing import Array, ArrayLike, Key
+from ..likelihoods import _check_labels
+from ..members import as_key
+from ..metrics import Bounds, _inputs
+from ..predictive import Predictive
+from ._label_scores import LabelScore, values
+from ._rank import rank, realised_coverage, smallest_size
+from ._sets import PredictionSet
+
+
+class LabelState(NamedTuple):
+    """What is known from n calibration examples."""
+
+    scores: Array
+    """Scores of the labels, `(n,)`, from category to category, in each from small to large."""
+    chance: Array
+    """What breaks their ties, `(n,)`; 1 where nothing is random."""
+    counts: Array
+    """How many of the scores are of each category, int `(G,)`."""
+    category: Array
+    """Category of each class, int `(C,)`; all 0 where classes are not told apart."""
+    settings: Array
+    """Settings of the score, as given or as chosen."""
+    groups: Array
+    """Labels of the groups, `(G,)`, where examples are told apart by them; else `(0,)`."""
+
+
+@dataclass(frozen=True)
+class LabelProcedure:
+    """Fit and apply with one category; other procedures change `_categories`."""
+
+    score: LabelScore
+    allow_empty: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.score.name
+
+    def fit(self, pred: Any, y: ArrayLike, *, key: Key | None = None) -> LabelState:
+        """Scores of the labels of held-out examples."""
+        probs, labels, settings, key = self.prepared(pred, y, key)
+        scores, chance = self.label_scores(probs, labels, settings, key)
+        return sorted_state(scores, chance, jnp.zeros(scores.shape, jnp.int32), 1, np.zeros(probs.shape[1]), settings)
+
+    def apply(self, state: LabelState, pred: Any, level: float = 0.9, *, key: Key | None = None) -> PredictionSet:
+        """Every class that conforms better than the order statistic."""
+        table = self.checked_level(state, level)
+        if is_concrete(state.counts):
+            self.warn_too_few(state, level)
+        scores, probs, chance = self.all_scores(state, pred, key)
+        return self.sets(scores, probs, chance, *thresholds(state, table), level, realised(state, level))
+
+    # Parts that the procedures share
+
+    def prepared(self, pred: Any, y: ArrayLike, key: Key | None) -> tuple[Array, Array, Array, Key | None]:
+        """Probabilities, labels, settings and the key, checked."""
+        probs = label_probs(self.name, pred)
+        labels = check_labels(self.name, probs, y)
+        return probs, labels, values(self.score, probs.dtype), self.checked_key(key)
+
+    def checked_key(self, key: Key | None) -> Key | None:
+        if self.score.randomized and key is None:
+            raise InputError(f"`{self.name}` is randomized: pass `key=` to `fit` and to `apply`.")
+        if key is not None and not self.score.randomized:
+            raise InputError(f"`{self.name}` is not randomized, so that `key` would do nothing: say randomized=True.")
+        return None if key is None else as_key(key)
+
+    def checked_level(self, state: Any, level: Any) -> np.ndarray:
+        """Which order statistic of m scores is the threshold, for every m up to n."""
+        if not is_concrete(level) or np.ndim(level):
+            raise InputError(
+                f"`{self.name}` expected `level` as one plain number; under jit, name it in `static_argnames`."
+            )
+        check_level("level", level)
+        num = state.scores.shape[0]
+        table = np.ceil(np.arange(1, num + 2) * float(level) - 1e-9).astype(np.int32)
+        assert table[-1] == rank(num, level)
+        return table
+
+    def label_scores(self, probs: Array, labels: Array, settings: Array, key: Key | None) -> tuple[Array, Array]:
+        """Score of each example's own label, `(n,)`, and what breaks its ties."""
+        chance = _chance(key, 0, probs)
+        every = _scores(self.score, probs, chance, settings)
+        return jnp.take_along_axis(every, labels[:, None], 1)[:, 0], chance
+
+    def all_scores(self, state: Any, pred: Any, key: Key | None) -> tuple[Array, Array, Array]:
+        """Scores of all classes `(N, C)`, their probabilities, and what breaks ties `(N,)`."""
+        probs = label_probs(self.name, pred)
+        wanted = state.category.shape[0]
+        if probs.shape[1] != wanted:
+            raise InputError(
+                f"`{self.name}` was fitted to predictions of {wanted} classes, but these are of {probs.shape[1]}. "
+                "Fit it anew."
+            )
+        probs = probs.astype(state.settings.dtype)
+        chance = _chance(self.checked_key(key), 1, probs)
+        return _scores(self.score, probs, chance, state.settings), probs, chance
+
+    def sets(self, scores: Array, probs: Array, chance: Array, bound: Array, tie: Array, level: float, law: Any
+             ) -> PredictionSet:  # fmt: skip
+        slack = 0.0 if self.score.randomized else self.score.slack
+        included = _included(slack, self.allow_empty, scores, probs, chance, bound, tie)
+        return PredictionSet(included, float(level), law)
+
+    def warn_too_few(self, state: LabelState, level: float) -> None:
+        """Say which categories are too small for the level, and how many examples are enough."""
+        counts = np.asarray(state.counts)
+        need = smallest_size(level)
+        small = np.flatnonzero(counts < need)
+        if not len(small):
+            return
+        if len(counts) == 1:
+            said = f"{counts[0]} calibration examples are too few for level {level:g}: every set is full"
+        else:
+            which = ", ".join(f"{self.category_name(state, g)} ({counts[g]})" for g in small[:5])
+            said = (
+                f"Calibration examples are too few for level {level:g} in {which}"
+                + (f" and {len(small) - 5} more" if len(small) > 5 else "")
+                + f": {self.consequence}"
+            )
+        warnings.warn(f"{said}. {need} are enough.", UQWarning, stacklevel=3)
+
+    consequence = "they are in every set"
+
+    def category_name(self, state: LabelState, number: int) -> str:
+        return f"class {number}"
+
+
+def label_probs(name: str, pred: Any) -> Array:
+    """Class probabilities `(N, C)` of what a user has."""
+    if isinstance(pred, Predictive):
+        pred._needs("binary", "multiclass", what=name)
+    return jnp.asarray(_inputs.class_probs(name, pred))
+
+
+def check_labels(name: str, probs: Array, y: ArrayLike) -> Array:
+    """Labels `(N,)` of the examples of `probs`."""
+    labels = jnp.asarray(_check_labels(y, probs.shape[1], f"`{name}`"))
+    if labels.shape != probs.shape[:1]:
+        raise InputError(f"`{name}` expected labels of shape {probs.shape[:1]}, but `y` has shape {labels.shape}.")
+    return labels
+
+
+def _chance(key: Key | None, purpose: int, probs: Array) -> Array:
+    """One uniform number an example; those of `fit` and `apply` are independent also under one key."""
+    if key is None:
+        return jnp.ones(probs.shape[:1], probs.dtype)
+    return jax.random.uniform(jax.random.fold_in(key, purpose), probs.shape[:1], probs.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scores(score: LabelScore, probs: Array, chance: Array, settings: Array) -> Array:
+    return score.function(probs, chance, settings)
+
+
+def sorted_state(scores: Array, chance: Array, category: Array, num: int, of_class: Any, settings: Array,
+                 groups: Any = None) -> LabelState:  # fmt: skip
+    """The state whose scores are sorted within each of `num` categories."""
+    order = jnp.lexsort((chance, scores, category))
+    counts = jnp.zeros(num, jnp.int32).at[category].add(1)
+    of_class = jnp.asarray(of_class, jnp.int32)
+    return LabelState(
+        scores[order], chance[order], counts, of_class, settings, jnp.asarray([] if groups is None else groups)
+    )
+
+
+def thresholds(state: LabelState, table: np.ndarray) -> tuple[Array, Array]:
+    """The order statistic of each category, `(G,)`, with what breaks its ties; +inf where it has too few scores."""
+    place = jnp.asarray(table)[state.counts]
+    beyond = place > state.counts
+    index = jnp.where(beyond, 0, jnp.cumsum(state.counts) - state.counts + place - 1)
+    bound = jnp.where(beyond, jnp.inf, state.scores[index])
+    return bound, jnp.where(beyond, jnp.ones((), state.chance.dtype), state.chance[index])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _included(slack: float, allow_empty: bool, scores: Array, probs: Array, chance: Array, bound: Array, tie: Array
+              ) -> Array:  # fmt: skip
+    """Which scores do not exceed `bound`, which broadcasts against `(N, C)`."""
+    if slack:
+        finite = jnp.where(jnp.isfinite(bound), bound, 0)
+        bound = bound + slack * jnp.finfo(scores.dtype).eps * jnp.maximum(jnp.abs(finite), 1)
+    included = (scores < bound) | ((scores == bound) & (chance[:, None] <= tie))
+    return included if allow_empty else included | (probs == probs.max(-1, keepdims=True))
+
+
+def realised(state: LabelState, level: float) -> Bounds:
+    """Where coverage lies given the calibration set, of each category `(G,)`; numbers where there is one."""
+    size = state.scores.shape[0]
+    if state.counts.shape[0] == 1:
+        return realised_coverage(size, level)
+    if is_concrete(state.counts):
+        known = {m: realised_coverage(m, level) for m in set(np.asarray(state.counts).tolist())}
+        each = [known[m] for m in np.asarray(state.counts).tolist()]
+        return Bounds(np.array([b.lower for b in each]), np.array([b.upper for b in each]))
+    table = np.array([realised_coverage(m, level) for m in range(size + 1)], np.float32)
+    return Bounds(*jnp.moveaxis(jnp.asarray(table)[state.counts], -1, 0))
