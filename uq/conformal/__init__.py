@@ -2,6 +2,10 @@
 
 from ._procedure import Conformal as Conformal
 from ._sets import PredictionSet as PredictionSet
+from .class_conditional import class_conditional as class_conditional
+from .class_conditional import clustered as clustered
+from .class_conditional import group_conditional as group_conditional
+from .covariate_shift import covariate_shift as covariate_shift
 from .label_sets import aps as aps
 from .label_sets import lac as lac
 from .label_sets import raps as raps
