@@ -1,4 +1,4 @@
-"""The snippets of docs/metrics and docs/performance.md run from top to bottom, and print what the page shows."""
+"""The snippets of docs/metrics, docs/conformal and docs/performance.md run from top to bottom, and print what the page shows."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ import jax
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [*sorted((DOCS / "metrics").glob("*.md")), DOCS / "performance.md"]
+PAGES = [*sorted((DOCS / "metrics").glob("*.md")), *sorted((DOCS / "conformal").glob("*.md")), DOCS / "performance.md"]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.S)
 NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 

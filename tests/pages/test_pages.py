@@ -14,7 +14,10 @@ import pytest
 import uq
 
 ROOT = Path(__file__).parents[2]
-NAMESPACES = ("likelihoods", "losses", "methods", "metrics", "optimizers", "execution", "laws", "plot", "data")
+NAMESPACES = (
+    "likelihoods", "losses", "methods", "metrics", "conformal", "decide", "ood", "optimizers", "execution", "laws",
+    "plot", "data",
+)  # fmt: skip
 MODULES = sorted(
     name for _, name, _ in pkgutil.walk_packages(uq.__path__, "uq.") if name not in ("uq.__main__", "uq.cli")
 )

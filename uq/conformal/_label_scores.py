@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._typing import Array
+from ..metrics import _route
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class LabelScore:
     """A score with its settings; hashable, so that it chooses a compiled program."""
 
     name: str
-    function: Callable[[Array, Array, Array], Array]
-    """`function(probs (N, C), chance (N,), settings) -> (N, C)`; `chance` is 1 where nothing is random."""
+    function: Callable[[Array, Any, Array, Array], Array]
+    """`function(probs (N, C), order, chance (N,), settings) -> (N, C)`; `order` sorts the rows of −probs, None where
+    that is still to do; `chance` is 1 where nothing is random."""
     settings: tuple[float | None, ...] = ()
     """Its numbers; None is chosen from the data."""
     randomized: bool = False
@@ -40,8 +43,8 @@ class _Places(NamedTuple):
     """Number of classes at least as probable, from 1, floating."""
 
 
-def _places(probs: Array) -> _Places:
-    order = jnp.argsort(-probs, axis=-1)
+def _places(probs: Array, order: Any) -> _Places:
+    order = jnp.argsort(-probs, axis=-1) if order is None else order
     ordered = jnp.take_along_axis(probs, order, -1)
     total = jnp.cumsum(ordered, -1)
     changes = ordered[..., 1:] != ordered[..., :-1]
@@ -66,18 +69,18 @@ def _inverse(order: Array) -> Array:
     return jnp.zeros_like(order).at[rows, order].set(numbers, unique_indices=True)
 
 
-def least_probable(probs: Array, chance: Array, settings: Array) -> Array:
+def least_probable(probs: Array, order: Any, chance: Array, settings: Array) -> Array:
     """Minus the probability; not 1 − p, in which small probabilities would be equal."""
     return -probs
 
 
-def rank_alone(probs: Array, chance: Array, settings: Array) -> Array:
-    return _places(probs).rank
+def rank_alone(probs: Array, order: Any, chance: Array, settings: Array) -> Array:
+    return _places(probs, order).rank
 
 
-def cumulated(probs: Array, chance: Array, settings: Array) -> Array:
+def cumulated(probs: Array, order: Any, chance: Array, settings: Array) -> Array:
     """Probability of more probable classes + chance · that of the equally probable."""
-    return _cumulated(_places(probs), chance)
+    return _cumulated(_places(probs, order), chance)
 
 
 def _cumulated(places: _Places, chance: Array) -> Array:
@@ -86,19 +89,26 @@ def _cumulated(places: _Places, chance: Array) -> Array:
     return jnp.where(chance == 1, places.upto, within)
 
 
-def cumulated_with_penalty(probs: Array, chance: Array, settings: Array) -> Array:
+def cumulated_with_penalty(probs: Array, order: Any, chance: Array, settings: Array) -> Array:
     """The same + penalty · (rank − free)⁺."""
-    places = _places(probs)
+    places = _places(probs, order)
     free, penalty = settings
     return _cumulated(places, chance) + penalty * jnp.maximum(places.rank - free, 0)
 
 
-def ranked_beyond_first(probs: Array, chance: Array, settings: Array) -> Array:
+def ranked_beyond_first(probs: Array, order: Any, chance: Array, settings: Array) -> Array:
     """chance · largest probability for the first class, the largest + penalty · (rank − 2 + chance) for the others."""
-    rank = _places(probs).rank
+    rank = _places(probs, order).rank
     chance = chance[..., None]
     top = probs.max(-1, keepdims=True)
     return jnp.where(probs == top, chance * top, top + settings[0] * (rank - 2 + chance))
+
+
+def order_of(score: LabelScore, probs: Array) -> Any:
+    """The order of the rows where a CPU's own sort is at hand, which is ten times as fast as XLA's; else None."""
+    if score.function is least_probable or not _route.on_host(probs[:0]):
+        return None
+    return np.argsort(-np.asarray(probs), axis=-1).astype(np.int32)
 
 
 def values(score: LabelScore, dtype: Any) -> Array:

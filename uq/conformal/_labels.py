@@ -21,7 +21,7 @@ from ..likelihoods import _check_labels
 from ..members import as_key
 from ..metrics import Bounds, _inputs
 from ..predictive import Predictive
-from ._label_scores import LabelScore, values
+from ._label_scores import LabelScore, order_of, values
 from ._rank import rank, realised_coverage, smallest_size
 from ._sets import PredictionSet
 
@@ -62,11 +62,11 @@ class LabelProcedure:
 
     def apply(self, state: LabelState, pred: Any, level: float = 0.9, *, key: Key | None = None) -> PredictionSet:
         """Every class that conforms better than the order statistic."""
-        table = self.checked_level(state, level)
+        self.check_level(level)
         if is_concrete(state.counts):
             self.warn_too_few(state, level)
         scores, probs, chance = self.all_scores(state, pred, key)
-        return self.sets(scores, probs, chance, *thresholds(state, table), level, realised(state, level))
+        return self.sets(scores, probs, chance, *thresholds(state, level), level, realised(state, level))
 
     # Parts that the procedures share
 
@@ -83,22 +83,17 @@ class LabelProcedure:
             raise InputError(f"`{self.name}` is not randomized, so that `key` would do nothing: say randomized=True.")
         return None if key is None else as_key(key)
 
-    def checked_level(self, state: Any, level: Any) -> np.ndarray:
-        """Which order statistic of m scores is the threshold, for every m up to n."""
+    def check_level(self, level: Any) -> None:
         if not is_concrete(level) or np.ndim(level):
             raise InputError(
                 f"`{self.name}` expected `level` as one plain number; under jit, name it in `static_argnames`."
             )
         check_level("level", level)
-        num = state.scores.shape[0]
-        table = np.ceil(np.arange(1, num + 2) * float(level) - 1e-9).astype(np.int32)
-        assert table[-1] == rank(num, level)
-        return table
 
     def label_scores(self, probs: Array, labels: Array, settings: Array, key: Key | None) -> tuple[Array, Array]:
         """Score of each example's own label, `(n,)`, and what breaks its ties."""
         chance = _chance(key, 0, probs)
-        every = _scores(self.score, probs, chance, settings)
+        every = score_all(self.score, probs, chance, settings)
         return jnp.take_along_axis(every, labels[:, None], 1)[:, 0], chance
 
     def all_scores(self, state: Any, pred: Any, key: Key | None) -> tuple[Array, Array, Array]:
@@ -112,7 +107,7 @@ class LabelProcedure:
             )
         probs = probs.astype(state.settings.dtype)
         chance = _chance(self.checked_key(key), 1, probs)
-        return _scores(self.score, probs, chance, state.settings), probs, chance
+        return score_all(self.score, probs, chance, state.settings), probs, chance
 
     def sets(self, scores: Array, probs: Array, chance: Array, bound: Array, tie: Array, level: float, law: Any
              ) -> PredictionSet:  # fmt: skip
@@ -166,9 +161,14 @@ def _chance(key: Key | None, purpose: int, probs: Array) -> Array:
     return jax.random.uniform(jax.random.fold_in(key, purpose), probs.shape[:1], probs.dtype)
 
 
+def score_all(score: LabelScore, probs: Array, chance: Array, settings: Array) -> Array:
+    """Scores of all classes, `(N, C)`."""
+    return _scores(score, probs, order_of(score, probs), chance, settings)
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _scores(score: LabelScore, probs: Array, chance: Array, settings: Array) -> Array:
-    return score.function(probs, chance, settings)
+def _scores(score: LabelScore, probs: Array, order: Any, chance: Array, settings: Array) -> Array:
+    return score.function(probs, order, chance, settings)
 
 
 def sorted_state(scores: Array, chance: Array, category: Array, num: int, of_class: Any, settings: Array,
@@ -182,13 +182,25 @@ def sorted_state(scores: Array, chance: Array, category: Array, num: int, of_cla
     )
 
 
-def thresholds(state: LabelState, table: np.ndarray) -> tuple[Array, Array]:
+def thresholds(state: LabelState, level: float) -> tuple[Array, Array]:
     """The order statistic of each category, `(G,)`, with what breaks its ties; +inf where it has too few scores."""
-    place = jnp.asarray(table)[state.counts]
+    place = jnp.asarray(_of_counts(state, functools.partial(rank, level=level), np.int32))
     beyond = place > state.counts
     index = jnp.where(beyond, 0, jnp.cumsum(state.counts) - state.counts + place - 1)
     bound = jnp.where(beyond, jnp.inf, state.scores[index])
     return bound, jnp.where(beyond, jnp.ones((), state.chance.dtype), state.chance[index])
+
+
+def _of_counts(state: LabelState, function: Any, dtype: Any) -> Any:
+    """A function of a number of scores, for each category; looked up where the numbers are traced."""
+    size = state.scores.shape[0]
+    if state.counts.shape[0] == 1:
+        return np.array([function(size)], dtype)
+    if is_concrete(state.counts):
+        counts = np.asarray(state.counts).tolist()
+        known = {m: function(m) for m in set(counts)}
+        return np.array([known[m] for m in counts], dtype)
+    return jnp.asarray(np.array([function(m) for m in range(size + 1)], dtype))[state.counts]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -204,12 +216,7 @@ def _included(slack: float, allow_empty: bool, scores: Array, probs: Array, chan
 
 def realised(state: LabelState, level: float) -> Bounds:
     """Where coverage lies given the calibration set, of each category `(G,)`; numbers where there is one."""
-    size = state.scores.shape[0]
     if state.counts.shape[0] == 1:
-        return realised_coverage(size, level)
-    if is_concrete(state.counts):
-        known = {m: realised_coverage(m, level) for m in set(np.asarray(state.counts).tolist())}
-        each = [known[m] for m in np.asarray(state.counts).tolist()]
-        return Bounds(np.array([b.lower for b in each]), np.array([b.upper for b in each]))
-    table = np.array([realised_coverage(m, level) for m in range(size + 1)], np.float32)
-    return Bounds(*jnp.moveaxis(jnp.asarray(table)[state.counts], -1, 0))
+        return realised_coverage(state.scores.shape[0], level)
+    ends = _of_counts(state, lambda m: tuple(realised_coverage(m, level)), np.float32)
+    return Bounds(ends[:, 0], ends[:, 1])

@@ -140,11 +140,11 @@ class _ByClass(LabelProcedure):
         return sorted_state(scores, chance, labels, classes, np.arange(classes), settings)
 
     def apply(self, state: LabelState, pred: Any, level: float = 0.9, *, key: Key | None = None) -> PredictionSet:
-        table = self.checked_level(state, level)
+        self.check_level(level)
         if is_concrete(state.counts):
             self.warn_too_few(state, level)
         scores, probs, chance = self.all_scores(state, pred, key)
-        bound, tie = (each[state.category] for each in thresholds(state, table))
+        bound, tie = (each[state.category] for each in thresholds(state, level))
         return self.sets(scores, probs, chance, bound, tie, level, realised(state, level))
 
 
@@ -169,7 +169,7 @@ class _ByGroup(LabelProcedure):
 
     def apply_groups(self, state: LabelState, pred: Any, level: float = 0.9, *, groups: Any, key: Key | None = None
                      ) -> PredictionSet:  # fmt: skip
-        table = self.checked_level(state, level)
+        self.check_level(level)
         if is_concrete(state.counts):
             self.warn_too_few(state, level)
         scores, probs, chance = self.all_scores(state, pred, key)
@@ -181,7 +181,7 @@ class _ByGroup(LabelProcedure):
                 f"`{self.name}` was not fitted to {_numbers('group', np.unique(np.asarray(asked)[np.asarray(unseen)]))}"
                 f"; it knows {_numbers('group', np.asarray(state.groups))}. Calibrate with examples of every group."
             )
-        bound, tie = (each[at][:, None] for each in thresholds(state, table))
+        bound, tie = (each[at][:, None] for each in thresholds(state, level))
         bound = jnp.where(unseen[:, None], jnp.inf, bound)
         return self.sets(scores, probs, chance, bound, tie, level, realised(state, level))
 

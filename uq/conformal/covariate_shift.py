@@ -79,7 +79,7 @@ class _Shifted(LabelProcedure):
 
     def apply_weighted(self, state: ShiftState, pred: Any, level: float = 0.9, *, weight: Any, key: Key | None = None
                        ) -> PredictionSet:  # fmt: skip
-        self.checked_level(state, level)
+        self.check_level(level)
         scores, probs, chance = self.all_scores(state, pred, key)
         bound = weighted_threshold(state.scores, state.weight, self._weight(weight, scores), level)
         if is_concrete(bound) and np.isinf(np.asarray(bound)).any():

@@ -20,7 +20,7 @@ from .._typing import Array, ArrayLike, Key
 from ..members import as_key
 from . import _label_scores as scores
 from ._label_scores import LabelScore
-from ._labels import LabelProcedure, LabelState, _scores, check_labels, label_probs, sorted_state
+from ._labels import LabelProcedure, LabelState, check_labels, label_probs, score_all, sorted_state
 from ._procedure import Conformal
 from ._rank import rank
 
@@ -209,11 +209,11 @@ class _Tuned(LabelProcedure):
         place = min(rank(len(labels), self.tune_level), len(labels)) - 1
         ones = jnp.ones(len(labels), probs.dtype)
         if free is None:
-            ranks = _scores(LabelScore("top_k", scores.rank_alone), probs, ones, jnp.zeros(0, probs.dtype))
+            ranks = score_all(LabelScore("top_k", scores.rank_alone), probs, ones, jnp.zeros(0, probs.dtype))
             free = float(np.sort(np.asarray(_own(ranks, labels)))[place])
         sizes = {}
         for each in _PENALTIES if penalty is None else (penalty,):
-            every = _scores(self.score, probs, ones, jnp.asarray([free, each], probs.dtype))
+            every = score_all(self.score, probs, ones, jnp.asarray([free, each], probs.dtype))
             bound = np.sort(np.asarray(_own(every, labels)))[place]
             sizes[each] = float((np.asarray(every) <= bound).sum(1).mean())
         return jnp.asarray([free, min(sizes, key=sizes.__getitem__)], probs.dtype)

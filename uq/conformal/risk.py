@@ -100,7 +100,7 @@ def rcps(losses: Any, settings: Any = None, *, risk: float, confidence: float = 
     Raises:
       InputError: as for `conformal_risk_control`.
     References:
-      bates2021, theorem 2 and propositions 4 and 5. Checked against loops and by simulation.
+      bates2021, theorem 2 and propositions 4 and 5; waudby2024. Checked against loops and by simulation.
     Example:
       >>> import numpy as np
       >>> losses = np.array([[1, 1, 0, 0]] * 20 + [[1, 0, 0, 0]] * 380, float)
