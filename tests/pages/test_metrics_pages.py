@@ -1,4 +1,4 @@
-"""The snippets of docs/metrics, docs/conformal and docs/performance.md run from top to bottom, and print what the page shows."""
+"""The snippets of docs/metrics, docs/conformal and docs/performance.md run, and print what the page shows."""
 
 import contextlib
 import io

@@ -58,15 +58,15 @@ class LabelProcedure:
         """Scores of the labels of held-out examples."""
         probs, labels, settings, key = self.prepared(pred, y, key)
         scores, chance = self.label_scores(probs, labels, settings, key)
-        return sorted_state(scores, chance, jnp.zeros(scores.shape, jnp.int32), 1, np.zeros(probs.shape[1]), settings)
+        return sorted_state(scores, chance, np.zeros(scores.shape), 1, np.zeros(probs.shape[1]), settings)
 
     def apply(self, state: LabelState, pred: Any, level: float = 0.9, *, key: Key | None = None) -> PredictionSet:
-        """Every class that conforms better than the order statistic."""
+        """Every class that conforms at least as well as the order statistic of its category."""
         self.check_level(level)
         if is_concrete(state.counts):
             self.warn_too_few(state, level)
         scores, probs, chance = self.all_scores(state, pred, key)
-        return self.sets(scores, probs, chance, *thresholds(state, level), level, realised(state, level))
+        return self.sets(state, scores, probs, chance, state.category[None], level)
 
     # Parts that the procedures share
 
@@ -93,8 +93,7 @@ class LabelProcedure:
     def label_scores(self, probs: Array, labels: Array, settings: Array, key: Key | None) -> tuple[Array, Array]:
         """Score of each example's own label, `(n,)`, and what breaks its ties."""
         chance = _chance(key, 0, probs)
-        every = score_all(self.score, probs, chance, settings)
-        return jnp.take_along_axis(every, labels[:, None], 1)[:, 0], chance
+        return _scores_of(self.score, probs, order_of(self.score, probs), chance, settings, labels), chance
 
     def all_scores(self, state: Any, pred: Any, key: Key | None) -> tuple[Array, Array, Array]:
         """Scores of all classes `(N, C)`, their probabilities, and what breaks ties `(N,)`."""
@@ -109,11 +108,17 @@ class LabelProcedure:
         chance = _chance(self.checked_key(key), 1, probs)
         return score_all(self.score, probs, chance, state.settings), probs, chance
 
-    def sets(self, scores: Array, probs: Array, chance: Array, bound: Array, tie: Array, level: float, law: Any
+    def sets(self, state: LabelState, scores: Array, probs: Array, chance: Array, pick: Array, level: float
              ) -> PredictionSet:  # fmt: skip
-        slack = 0.0 if self.score.randomized else self.score.slack
-        included = _included(slack, self.allow_empty, scores, probs, chance, bound, tie)
-        return PredictionSet(included, float(level), law)
+        """Sets by the thresholds of categories `pick`, which broadcasts against `(N, C)`; G is none of them: all."""
+        place = jnp.asarray(_of_counts(state, functools.partial(rank, level=level), np.int32))
+        how = self.slack, self.allow_empty
+        included = _by_category(*how, scores, probs, chance, state.scores, state.chance, state.counts, place, pick)
+        return PredictionSet(included, float(level), realised(state, level))
+
+    @property
+    def slack(self) -> float:
+        return 0.0 if self.score.randomized else self.score.slack
 
     def warn_too_few(self, state: LabelState, level: float) -> None:
         """Say which categories are too small for the level, and how many examples are enough."""
@@ -171,24 +176,35 @@ def _scores(score: LabelScore, probs: Array, order: Any, chance: Array, settings
     return score.function(probs, order, chance, settings)
 
 
-def sorted_state(scores: Array, chance: Array, category: Array, num: int, of_class: Any, settings: Array,
+@functools.partial(jax.jit, static_argnums=0)
+def _scores_of(score: LabelScore, probs: Array, order: Any, chance: Array, settings: Array, labels: Array) -> Array:
+    every = score.function(probs, order, chance, settings)
+    return jnp.take_along_axis(every, labels[:, None], 1)[:, 0]
+
+
+def sorted_state(scores: Array, chance: Array, category: Any, num: int, of_class: Any, settings: Array,
                  groups: Any = None) -> LabelState:  # fmt: skip
     """The state whose scores are sorted within each of `num` categories."""
+    scores, chance, counts = _sorted(scores, chance, jnp.asarray(category, jnp.int32), num)
+    groups = jnp.zeros(0, jnp.int32) if groups is None else jnp.asarray(groups)
+    return LabelState(scores, chance, counts, jnp.asarray(np.asarray(of_class), jnp.int32), settings, groups)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _sorted(scores: Array, chance: Array, category: Array, num: int) -> tuple[Array, Array, Array]:
     order = jnp.lexsort((chance, scores, category))
-    counts = jnp.zeros(num, jnp.int32).at[category].add(1)
-    of_class = jnp.asarray(of_class, jnp.int32)
-    return LabelState(
-        scores[order], chance[order], counts, of_class, settings, jnp.asarray([] if groups is None else groups)
-    )
+    return scores[order], chance[order], jnp.zeros(num, jnp.int32).at[category].add(1)
 
 
-def thresholds(state: LabelState, level: float) -> tuple[Array, Array]:
-    """The order statistic of each category, `(G,)`, with what breaks its ties; +inf where it has too few scores."""
-    place = jnp.asarray(_of_counts(state, functools.partial(rank, level=level), np.int32))
-    beyond = place > state.counts
-    index = jnp.where(beyond, 0, jnp.cumsum(state.counts) - state.counts + place - 1)
-    bound = jnp.where(beyond, jnp.inf, state.scores[index])
-    return bound, jnp.where(beyond, jnp.ones((), state.chance.dtype), state.chance[index])
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _by_category(slack: float, allow_empty: bool, scores: Array, probs: Array, chance: Array, known: Array,
+                 known_chance: Array, counts: Array, place: Array, pick: Array) -> Array:  # fmt: skip
+    """Which scores do not exceed the order statistic of their category; +inf where that has too few."""
+    beyond = place > counts
+    index = jnp.where(beyond, 0, jnp.cumsum(counts) - counts + place - 1)
+    bound = jnp.append(jnp.where(beyond, jnp.inf, known[index]), jnp.inf)
+    tie = jnp.append(jnp.where(beyond, 1, known_chance[index]), jnp.ones((), chance.dtype))
+    return below(slack, allow_empty, scores, probs, chance, bound[pick], tie[pick])
 
 
 def _of_counts(state: LabelState, function: Any, dtype: Any) -> Any:
@@ -204,7 +220,7 @@ def _of_counts(state: LabelState, function: Any, dtype: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _included(slack: float, allow_empty: bool, scores: Array, probs: Array, chance: Array, bound: Array, tie: Array
+def below(slack: float, allow_empty: bool, scores: Array, probs: Array, chance: Array, bound: Array, tie: Array
               ) -> Array:  # fmt: skip
     """Which scores do not exceed `bound`, which broadcasts against `(N, C)`."""
     if slack:

@@ -14,7 +14,7 @@ from .._typing import ArrayLike, Key
 from ..members import as_key
 from ..metrics._inputs import choice
 from ._clusters import clusters_of_classes
-from ._labels import LabelProcedure, LabelState, check_labels, label_probs, realised, sorted_state, thresholds
+from ._labels import LabelProcedure, LabelState, check_labels, label_probs, sorted_state
 from ._procedure import Conformal
 from ._sets import PredictionSet
 from .label_sets import base_of
@@ -139,14 +139,6 @@ class _ByClass(LabelProcedure):
         scores, chance = self.label_scores(probs, labels, settings, key)
         return sorted_state(scores, chance, labels, classes, np.arange(classes), settings)
 
-    def apply(self, state: LabelState, pred: Any, level: float = 0.9, *, key: Key | None = None) -> PredictionSet:
-        self.check_level(level)
-        if is_concrete(state.counts):
-            self.warn_too_few(state, level)
-        scores, probs, chance = self.all_scores(state, pred, key)
-        bound, tie = (each[state.category] for each in thresholds(state, level))
-        return self.sets(scores, probs, chance, bound, tie, level, realised(state, level))
-
 
 @dataclass(frozen=True)
 class _ByGroup(LabelProcedure):
@@ -165,7 +157,7 @@ class _ByGroup(LabelProcedure):
         known, category = np.unique(every, return_inverse=True)
         scores, chance = self.label_scores(probs, labels, settings, key)
         none = np.zeros(probs.shape[1])
-        return sorted_state(scores, chance, jnp.asarray(category, jnp.int32), len(known), none, settings, known)
+        return sorted_state(scores, chance, category, len(known), none, settings, known)
 
     def apply_groups(self, state: LabelState, pred: Any, level: float = 0.9, *, groups: Any, key: Key | None = None
                      ) -> PredictionSet:  # fmt: skip
@@ -181,9 +173,8 @@ class _ByGroup(LabelProcedure):
                 f"`{self.name}` was not fitted to {_numbers('group', np.unique(np.asarray(asked)[np.asarray(unseen)]))}"
                 f"; it knows {_numbers('group', np.asarray(state.groups))}. Calibrate with examples of every group."
             )
-        bound, tie = (each[at][:, None] for each in thresholds(state, level))
-        bound = jnp.where(unseen[:, None], jnp.inf, bound)
-        return self.sets(scores, probs, chance, bound, tie, level, realised(state, level))
+        pick = jnp.where(unseen, state.groups.shape[0], at)[:, None]
+        return self.sets(state, scores, probs, chance, pick, level)
 
     def _groups(self, groups: Any, size: int) -> Any:
         groups = as_numeric("groups", groups)
@@ -229,7 +220,7 @@ class _Clustered(_ByClass):
         own = kept[category < num]
         rows = np.concatenate([own, kept])
         each = np.concatenate([category[category < num], np.full(len(kept), num)])
-        return sorted_state(scores[rows], chance[rows], jnp.asarray(each, jnp.int32), num + 1, alone, settings)
+        return sorted_state(scores[rows], chance[rows], each, num + 1, alone, settings)
 
     def warn_too_few(self, state: LabelState, level: float) -> None:
         used = np.unique(np.asarray(state.category))

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._checks import InputError, UQWarning, as_numeric, is_concrete
 from .._typing import Array, ArrayLike, Key
-from ._labels import LabelProcedure
+from ._labels import LabelProcedure, below
 from ._procedure import Conformal
 from ._rank import weighted_threshold
 from ._sets import PredictionSet
@@ -91,7 +91,9 @@ class _Shifted(LabelProcedure):
                 UQWarning,
                 stacklevel=2,
             )
-        return self.sets(scores, probs, chance, bound[:, None], jnp.ones((), chance.dtype), level, None)
+        tie = jnp.ones((), chance.dtype)
+        included = below(self.slack, self.allow_empty, scores, probs, chance, bound[:, None], tie)
+        return PredictionSet(included, float(level), None)
 
     def _weight(self, weight: Any, scores: Array) -> Array:
         weight = as_numeric("weight", weight)

@@ -201,7 +201,7 @@ class _Tuned(LabelProcedure):
         chosen, kept = order[:num], order[num:]
         settings = self._choose(probs[chosen], labels[chosen])
         found, chance = self.label_scores(probs[kept], labels[kept], settings, key if self.score.randomized else None)
-        return sorted_state(found, chance, jnp.zeros(found.shape, jnp.int32), 1, np.zeros(probs.shape[1]), settings)
+        return sorted_state(found, chance, np.zeros(found.shape), 1, np.zeros(probs.shape[1]), settings)
 
     def _choose(self, probs: Array, labels: Array) -> Array:
         """`k_reg` that holds the label often enough, then the penalty with the smallest sets."""
