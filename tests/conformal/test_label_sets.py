@@ -68,8 +68,7 @@ def at_once(procedure, rng, sizes, tied):
             yield num, level, hit.sum(), size.mean()
 
 
-@pytest.mark.parametrize("randomized, tied", [(True, True), (False, False)], ids=["randomized", "deterministic"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind, randomized, tied", [*((k, True, True) for k in KINDS), ("lac", False, False)])
 @pytest.mark.filterwarnings("ignore:Calibration examples are too few")
 def test_coverage(kind, randomized, tied):
     """Exactly the level where scores are continuous or ties broken at random, at least that elsewhere."""
@@ -157,7 +156,7 @@ cases = st.tuples(eighths(10), st.lists(st.integers(0, 3), min_size=10, max_size
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(case=cases, data=st.data())
 @pytest.mark.filterwarnings("ignore:.*are enough")
 def test_laws(kind, case, data):
@@ -257,12 +256,12 @@ def test_settings_of_raps_chosen_from_the_data(free, penalty):
 def test_choosing_settings_of_raps_keeps_the_guarantee():
     rng = np.random.default_rng(9)
     hits = 0
-    for seed in range(30):
-        probs, labels = draw(rng, (325,), 6)
+    for seed in range(12):
+        probs, labels = draw(rng, (525,), 6)
         procedure = conformal.raps(None, None, randomized=True, allow_empty=True, tune_share=0.2)
         sets = procedure.apply(procedure.fit(probs[:125], labels[:125], key=seed), probs[125:], 0.9, key=seed)
         hits += int(sets.contains(labels[125:]).sum())
-    low, high = band(100, 0.9, 200, 30)
+    low, high = band(100, 0.9, 400, 12)
     assert low <= hits <= high
 
 
@@ -293,16 +292,16 @@ def test_repeated_predictions_tie_also_between_programs():
     """A threshold that is the score of the very test row must hold in it, however sums are rounded."""
     rng = np.random.default_rng(1)
     kinds = softmax(rng.normal(size=(7, 30)) * 2).astype(np.float32)
-    which = rng.integers(0, 7, 3000)
-    labels = rng.integers(0, 30, 3000)
+    which = rng.integers(0, 7, 2000)
+    labels = rng.integers(0, 30, 2000)
     for kind in ("aps", "raps"):
         procedure = KINDS[kind][0](allow_empty=True)
-        state = procedure.fit(kinds[which[:997]], labels[:997])
+        state = procedure.fit(kinds[which[:1000]], labels[:1000])
         apart = procedure.apply(state, kinds, 0.9).included
         together = jax.jit(procedure.apply)(state, kinds[which]).included
         np.testing.assert_array_equal(np.asarray(apart)[which], together)
-        hits = int(procedure.apply(state, kinds[which[997:]], 0.9).contains(labels[997:]).sum())
-        assert hits >= band(997, 0.9, 2003, 1)[0]
+        hits = int(procedure.apply(state, kinds[which[1000:]], 0.9).contains(labels[1000:]).sum())
+        assert hits >= band(1000, 0.9, 1000, 1)[0]
 
 
 PROBS = np.array([[0.6, 0.4, 0.0], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1]])
