@@ -10,7 +10,7 @@ import pytest
 import uq
 
 ROOT = Path(uq.__file__).parent
-READERS = ("metrics", "calibrate", "conformal")
+READERS = ("metrics", "calibrate", "conformal", "decide", "ood")
 """Packages that see predictions and outcomes alone."""
 TRAINING = (
     "model", "wrap", "layers", "method", "methods", "ensembles", "execution", "optimizers", "losses", "prior",

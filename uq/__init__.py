@@ -10,12 +10,14 @@ they are first needed.
 from . import calibrate as calibrate
 from . import conformal as conformal
 from . import data as data
+from . import decide as decide
 from . import execution as execution
 from . import laws as laws
 from . import likelihoods as likelihoods
 from . import losses as losses
 from . import methods as methods
 from . import metrics as metrics
+from . import ood as ood
 from . import optimizers as optimizers
 from . import plot as plot
 from ._checks import InputError as InputError

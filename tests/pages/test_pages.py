@@ -15,8 +15,8 @@ import uq
 
 ROOT = Path(__file__).parents[2]
 NAMESPACES = (
-    "likelihoods", "losses", "methods", "metrics", "calibrate", "conformal", "optimizers", "execution", "laws", "plot",
-    "data",
+    "likelihoods", "losses", "methods", "metrics", "calibrate", "conformal", "ood", "decide", "optimizers", "execution",
+    "laws", "plot", "data",
 )  # fmt: skip
 MODULES = sorted(
     name for _, name, _ in pkgutil.walk_packages(uq.__path__, "uq.") if name not in ("uq.__main__", "uq.cli")
