@@ -93,7 +93,12 @@ class Predictive:
     @property
     def discrete(self) -> bool:
         """Whether outcomes are whole numbers."""
-        return self.task != "regression" or _member_laws.is_discrete(self._base, self.outputs.shape[-1])
+        return self.task != "regression" or _member_laws.outcomes(self._base, self.outputs.shape[-1]).discrete
+
+    @property
+    def steps(self) -> bool:
+        """Whether single outcomes have a probability: counts, and outcomes clipped at a limit."""
+        return self.task != "regression" or _member_laws.outcomes(self._base, self.outputs.shape[-1]).steps
 
     @property
     def _linear(self) -> bool:

@@ -91,6 +91,17 @@ def family_of(d: Any) -> tuple[Family, tuple[Any, ...]]:
     raise InputError(f"`uq.laws` knows no family {type(d).__name__}; it knows {known}, and mixtures of one of these.")
 
 
+def has_steps(d: Any) -> bool:
+    """Whether single outcomes have a probability: of counts, and of outcomes clipped at a limit."""
+    if type(d).__name__ == "MixtureSameFamily":
+        return has_steps(d.component_distribution)
+    try:
+        family, _ = family_of(d)
+    except InputError:  # a family that is not known
+        return bool(d.support.is_discrete)
+    return family.discrete or family.atoms is not None
+
+
 def _expanded(parameters: tuple[Any, ...], d: Any) -> tuple[Any, ...]:
     rank = len(d.base_dist.batch_shape)
 

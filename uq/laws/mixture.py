@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._typing import Array, ArrayLike
 from . import _numeric
@@ -98,12 +99,17 @@ def mean_and_variance(mixed: Components) -> tuple[Array, Array]:
     return mixture_mean(means, mixed.weight), inner + mixture_variance(means, mixed.weight)
 
 
-def just_below(family: Family, y: Array) -> Array:
+def below(family: Family, y: Array) -> Array:
     """Where P(Y ≤ ·) is P(Y < y): the next smaller outcome, where single ones have probability."""
     if family.discrete:
         return jnp.ceil(y) - 1
-    kind = jnp.finfo(y.dtype)  # not `nextafter`: what lies next to 0 is flushed to 0
-    return y if family.atoms is None else y - jnp.maximum(kind.eps * jnp.abs(y), kind.tiny)
+    return y if family.atoms is None else just_below(y)
+
+
+def just_below(y: Any) -> Any:
+    """The next smaller number, but for one beside 0: what lies next to 0 is flushed to 0."""
+    kind = jnp.finfo(y.dtype)
+    return y - (jnp if isinstance(y, jax.Array) else np).maximum(kind.eps * abs(y), kind.tiny)
 
 
 # Quantiles
