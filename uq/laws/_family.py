@@ -51,6 +51,8 @@ class Family(NamedTuple):
     """`(*parameters) → (low, high)`; None is the real line."""
     cuts: Callable[..., Array] | None = None
     """`(*parameters) →` points, along a new leading axis, between which the density is smooth; None is nearly all."""
+    mirror: Callable[..., tuple[Any, ...]] | None = None
+    """`(*parameters) →` parameters of 1 − Y in the same family, of fractions that may pile up at both ends."""
     atoms: Callable[..., tuple[Any, ...]] | None = None
     """`(*parameters) →` points that have a probability, of a family that has a density elsewhere."""
 

@@ -136,6 +136,9 @@ class Truncated:
             from scipy.special import ndtri_exp
 
             point = self.base.loc + np.where(right, -1, 1) * self.base.scale * ndtri_exp(least)
+        elif (name := getattr(getattr(self.base, "dist", None), "name", None)) in _BY_LOG_TAIL:
+            _, loc, scale = self.base.dist._parse_args(*self.base.args, **self.base.kwds)
+            point = loc + np.where(right, -1, 1) * scale * _BY_LOG_TAIL[name](least)
         else:
             point = np.where(right, self.base.isf(np.exp(least)), self.base.ppf(np.exp(least)))
         return np.clip(point, self.low, self.high)
@@ -154,6 +157,17 @@ class Truncated:
         from ._host_scores import entropy
 
         return entropy(self, np.shape(self.low))
+
+
+def _laplace_point(log_tail: Any) -> Any:
+    half = math.log(2)
+    low = log_tail < -half
+    above = np.log1p(-np.exp(np.where(low, -half, log_tail)))
+    return np.where(low, log_tail + half, -half - above)
+
+
+_BY_LOG_TAIL = {"laplace": _laplace_point, "logistic": lambda log_tail: log_tail - np.log1p(-np.exp(log_tail))}
+"""Quantiles of symmetric laws by the logarithm of the lower tail, which may be too small for a number."""
 
 
 class Monotone:
@@ -243,18 +257,85 @@ class Monotone:
 
 
 def sound(law: Any) -> Any:
-    """A frozen scipy distribution; in place of Laplace's, whose log-density is −∞ from 745 scales on, our own."""
-    if getattr(getattr(law, "dist", None), "name", None) != "laplace":
+    """A frozen scipy distribution, or one of ours in place of those whose digits scipy loses.
+
+    Laplace's log-density and log-tails are −∞ from 745 scales on; gamma's lower tail is wrong for large shapes, and
+    with it the tails of what is made of it.
+    """
+    name = getattr(getattr(law, "dist", None), "name", None)
+    if name not in ("laplace", "gamma", "invgamma", "poisson"):
         return law
-    return _laplace()(*law.args, **law.kwds)
+    own = _own(name)
+    return law if isinstance(law.dist, type(own)) else own(*law.args, **law.kwds)
 
 
 @functools.cache
-def _laplace() -> Any:
-    from scipy import stats
+def _own(name: str) -> Any:
+    from scipy import special, stats
+
+    from . import _host_gamma
+
+    def density(a: Any, x: Any, plain: Any, less: Any) -> Any:
+        """log x^a e^(−x) / Γ(a) less something, for large shapes; else `plain`."""
+        a, x = np.broadcast_arrays(a, x)
+        large = (a >= _host_gamma.LARGE) & (x > 0)
+        if not large.any():
+            return plain
+        value = _host_gamma.log_density(np.where(large, a, 1), np.where(large, x, 1))
+        return np.where(large, value - np.log(np.where(large, less, 1)), plain)
 
     class Laplace(type(stats.laplace)):  # type: ignore[misc]
         def _logpdf(self, x: Any) -> Any:
             return -np.abs(x) - math.log(2)
 
-    return Laplace(name="laplace")
+        def _logcdf(self, x: Any) -> Any:
+            return np.where(x < 0, x - math.log(2), np.log1p(-0.5 * np.exp(-np.abs(x))))
+
+        def _logsf(self, x: Any) -> Any:
+            return self._logcdf(-x)
+
+    class Gamma(type(stats.gamma)):  # type: ignore[misc]
+        def _logpdf(self, x: Any, a: Any) -> Any:
+            return density(a, x, super()._logpdf(x, a), x)
+
+        def _cdf(self, x: Any, a: Any) -> Any:
+            return _host_gamma.gammainc(a, x)
+
+        def _logcdf(self, x: Any, a: Any) -> Any:
+            return _host_gamma.log_gammainc(a, x)
+
+        def _ppf(self, q: Any, a: Any) -> Any:
+            return _host_gamma.gammaincinv(a, q)
+
+    class InverseGamma(type(stats.invgamma)):  # type: ignore[misc]
+        def _logpdf(self, x: Any, a: Any) -> Any:
+            return density(a, 1 / x, super()._logpdf(x, a), x)
+
+        def _sf(self, x: Any, a: Any) -> Any:
+            return _host_gamma.gammainc(a, 1 / x)
+
+        def _logsf(self, x: Any, a: Any) -> Any:
+            return _host_gamma.log_gammainc(a, 1 / x)
+
+        def _isf(self, q: Any, a: Any) -> Any:
+            return 1 / _host_gamma.gammaincinv(a, q)
+
+    class Poisson(type(stats.poisson)):  # type: ignore[misc]
+        def _logpmf(self, k: Any, mu: Any) -> Any:
+            return density(k + 1, mu, super()._logpmf(k, mu), mu)
+
+        def _pmf(self, k: Any, mu: Any) -> Any:
+            return np.exp(self._logpmf(k, mu))
+
+        def _sf(self, x: Any, mu: Any) -> Any:
+            k = np.floor(x)
+            far = (k + 1 >= _host_gamma.LARGE) & (mu > 0)
+            return np.where(far, _host_gamma.gammainc(np.where(far, k + 1, 1), mu), special.pdtrc(k, mu))
+
+    kinds = {
+        "laplace": lambda: Laplace(name="laplace"),
+        "gamma": lambda: Gamma(a=0.0, name="gamma"),
+        "invgamma": lambda: InverseGamma(a=0.0, name="invgamma"),
+        "poisson": lambda: Poisson(name="poisson", longname="A Poisson"),
+    }
+    return kinds[name]()

@@ -16,6 +16,7 @@ from .. import laws
 from .._checks import InputError, is_concrete
 from .._typing import Array, Key
 from ..laws._family import has_steps
+from ..laws._host_objects import sound
 from ..laws.mixture import just_below
 from ..predictive import Predictive
 from . import _inputs
@@ -216,7 +217,7 @@ class _Scipy:
                 f"`{name}` expected a {frozen.dist.name} distribution whose parameters are allowed (scales above 0, "
                 f"no NaN), but those of row {rows[0]} are not."
             )
-        self.name, self.frozen, self.shape = name, frozen, np.shape(low)
+        self.name, self.frozen, self.shape = name, sound(frozen), np.shape(low)
         self.discrete = self.steps = hasattr(frozen.dist, "pmf")
 
     def check(self, y: Any) -> Any:
