@@ -208,3 +208,26 @@ def test_one_far_outlier_does_not_overflow_a_logarithm() -> None:
     y[0] = 1e6
     _, trained = standardized(LogNormal(), y, np.arange(20000))
     assert np.isfinite(trained.astype(np.float32)).all() and (trained.astype(np.float32) > 0).all()
+
+
+@pytest.mark.parametrize("limit", [0.1, 0.7, -7.7, 1e3 / 3])
+def test_outcomes_at_a_limit_stay_there_through_a_change_of_units(limit):
+    """A rounding below it an outcome would be impossible; a rounding above, it would have a density."""
+    for scale in (0.37, 3.3, 1e2 / 7):
+        base = uq.likelihoods.Censored(lower=limit)
+        pred = uq.Predictive(jnp.zeros((2, 2, 2)), uq.likelihoods.transformed(base, limit * (1 - scale), scale))
+        for y in (np.array([limit, limit]), np.float32([limit, limit])):
+            np.testing.assert_allclose(pred.cdf(y), 0.5, rtol=1e-6)
+            np.testing.assert_allclose(pred.cdf_below(y), 0, atol=1e-6)
+            np.testing.assert_allclose(pred.log_prob(y), np.log(0.5), rtol=1e-5)
+        np.testing.assert_array_equal(pred.quantile(0.2), np.float32(limit))
+
+
+def test_float32_targets_at_a_limit_that_float32_rounds():
+    kind = uq.likelihoods.Censored(lower=0.7, upper=1.1)
+    kind.check(np.float32([0.7, 1.1]))  # 0.69999999 and 1.10000002
+    with pytest.raises(uq.InputError, match=r"targets from 0\.7 to 1\.1"):
+        kind.check(np.float32([0.69]))
+    law = kind.distribution(jnp.zeros((2, 2)))
+    want = -np.asarray(law.log_prob(jnp.float32([0.7, 1.1])))
+    np.testing.assert_allclose(uq.metrics.log_score(law, np.array([0.7, 1.1])), want, rtol=1e-5)

@@ -150,6 +150,9 @@ class _Numpyro:
 
     def check(self, y: Any) -> Any:
         y = _outcomes(self.name, self.shape, y)
+        if self.steps and not self.discrete:  # 0.1 in float64 is no outcome of a law that is clipped to float32's 0.1
+            kinds = [leaf.dtype for leaf in given(self.d) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+            y = y.astype(widest(kinds)) if kinds else y
         classes = _inputs.num_classes(self.d)
         return y if classes is None else _inputs.labels(self.name, y, classes)
 
