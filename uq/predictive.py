@@ -368,6 +368,8 @@ class Predictive:
 
 def _joined(law: Any) -> Any:
     """A distribution whose last two batch axes are made one."""
+    if type(law).__name__ == "TransformedDistribution":  # by a transform of the target, the same for all
+        return type(law)(_joined(law.base_dist), law.transforms, validate_args=False)
     shape = tuple(law.batch_shape)
     parameters = {
         name: jnp.broadcast_to(getattr(law, name), shape).reshape(*shape[:-2], -1) for name in law.arg_constraints

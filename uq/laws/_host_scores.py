@@ -194,8 +194,9 @@ def by_quantiles(law: Any, y: Any) -> Any:
         low = _at_tails(law, below * rise, above + below * fall)
         high = _at_tails(law, below + above * fall, above * rise)
         with np.errstate(invalid="ignore"):
-            lower = np.where(below > 0, np.square(below) * rise * np.maximum(y - low, 0), 0)
-            upper = np.where(above > 0, np.square(above) * rise * np.maximum(high - y, 0), 0)
+            under, over = np.square(below) * rise, np.square(above) * rise
+            lower = np.where(under > 0, under * np.maximum(y - low, 0), 0)
+            upper = np.where(over > 0, over * np.maximum(high - y, 0), 0)
         total = total + 2 * mass * (lower + upper)
     return total[()]
 

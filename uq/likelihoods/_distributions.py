@@ -172,6 +172,9 @@ def untransformed(d: Any, change: Any) -> Any:
         return moved(d, jnp.asarray(change.loc, kind), jnp.asarray(change.scale, kind))
     if isinstance(d, dist.Independent):
         return untransformed(d.base_dist, change).to_event(d.reinterpreted_batch_ndims)
+    if isinstance(d, dist.MixtureSameFamily) and not d.event_shape:
+        parts = untransformed(d.component_distribution, change)
+        return dist.MixtureSameFamily(d.mixing_distribution, parts, validate_args=False)
     if isinstance(change, Log) and change.shift == 0 and type(d) is dist.Normal:
         return dist.LogNormal(d.loc, d.scale, validate_args=False)
     return dist.TransformedDistribution(d, FromNewScale(change), validate_args=False)
