@@ -260,10 +260,10 @@ def sound(law: Any) -> Any:
     """A frozen scipy distribution, or one of ours in place of those whose digits scipy loses.
 
     Laplace's log-density and log-tails are −∞ from 745 scales on; gamma's lower tail is wrong for large shapes, and
-    with it the tails of what is made of it.
+    with it the tails of what is made of it; counts look for an upper tail q at the level 1 − q, which may be 1.
     """
     name = getattr(getattr(law, "dist", None), "name", None)
-    if name not in ("laplace", "gamma", "invgamma", "poisson"):
+    if name not in ("laplace", "gamma", "invgamma", "poisson", "nbinom", "binom"):
         return law
     own = _own(name)
     return law if isinstance(law.dist, type(own)) else own(*law.args, **law.kwds)
@@ -320,7 +320,28 @@ def _own(name: str) -> Any:
         def _isf(self, q: Any, a: Any) -> Any:
             return 1 / _host_gamma.gammaincinv(a, q)
 
-    class Poisson(type(stats.poisson)):  # type: ignore[misc]
+    class Counts:
+        _sf: Any
+
+        def _isf(self, q: Any, *args: Any) -> Any:
+            """The smallest k with P(Y > k) ≤ q, by bisection."""
+            q = np.asarray(q)
+            low, high = np.full(q.shape, -1.0), np.ones(q.shape)
+            while (more := self._sf(high, *args) > q).any():
+                low, high = np.where(more, high, low), np.where(more, 2 * high + 1, high)
+            while (high - low > 1).any():
+                middle = np.floor(0.5 * (low + high))
+                reached = self._sf(middle, *args) <= q
+                low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+            return high
+
+    class NegativeBinomial(Counts, type(stats.nbinom)):  # type: ignore[misc]
+        pass
+
+    class Binomial(Counts, type(stats.binom)):  # type: ignore[misc]
+        pass
+
+    class Poisson(Counts, type(stats.poisson)):  # type: ignore[misc]
         def _logpmf(self, k: Any, mu: Any) -> Any:
             return density(k + 1, mu, super()._logpmf(k, mu), mu)
 
@@ -337,5 +358,7 @@ def _own(name: str) -> Any:
         "gamma": lambda: Gamma(a=0.0, name="gamma"),
         "invgamma": lambda: InverseGamma(a=0.0, name="invgamma"),
         "poisson": lambda: Poisson(name="poisson", longname="A Poisson"),
+        "nbinom": lambda: NegativeBinomial(name="nbinom"),
+        "binom": lambda: Binomial(name="binom"),
     }
     return kinds[name]()

@@ -136,7 +136,9 @@ def _negative_binomial_moments(mean: Array, size: Array) -> tuple[Array, Array]:
 def _negative_binomial_host(mean: Any, size: Any) -> Any:
     from scipy import stats
 
-    return stats.nbinom(size, size / (mean + size))
+    from ._host_objects import sound
+
+    return sound(stats.nbinom(size, size / (mean + size)))
 
 
 _NEGATIVE_BINOMIAL = Count(
@@ -229,7 +231,9 @@ def sigmoid(logits: Any) -> Any:
 def _binomial_host(n: Any, p: Any, q: Any) -> Any:
     from scipy import stats
 
-    return stats.binom(n, p)
+    from ._host_objects import sound
+
+    return sound(stats.binom(n, p))
 
 
 _BINOMIAL = Count(
