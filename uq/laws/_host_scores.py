@@ -130,7 +130,7 @@ def _poisson(z: Any, mu: Any) -> Any:
     from scipy import stats
     from scipy.special import ive
 
-    from ._host_objects import sound
+    from ._host_scipy import sound
 
     law = sound(stats.poisson(mu))
     whole = np.floor(z)

@@ -49,7 +49,7 @@ def _poisson_spread(rate: Array) -> tuple[Array, Array]:
 def _poisson_host(rate: Any) -> Any:
     from scipy import stats
 
-    from ._host_objects import sound
+    from ._host_scipy import sound
 
     return sound(stats.poisson(rate))
 
@@ -136,7 +136,7 @@ def _negative_binomial_moments(mean: Array, size: Array) -> tuple[Array, Array]:
 def _negative_binomial_host(mean: Any, size: Any) -> Any:
     from scipy import stats
 
-    from ._host_objects import sound
+    from ._host_scipy import sound
 
     return sound(stats.nbinom(size, size / (mean + size)))
 
@@ -231,7 +231,7 @@ def sigmoid(logits: Any) -> Any:
 def _binomial_host(n: Any, p: Any, q: Any) -> Any:
     from scipy import stats
 
-    from ._host_objects import sound
+    from ._host_scipy import sound
 
     return sound(stats.binom(n, p))
 

@@ -43,7 +43,7 @@ def _gamma_entropy(shape: Array, rate: Array) -> Array:
 def _gamma_host(shape: Any, rate: Any) -> Any:
     from scipy import stats
 
-    from ._host_objects import sound
+    from ._host_scipy import sound
 
     return sound(stats.gamma(shape, scale=1 / rate))
 
@@ -111,7 +111,7 @@ def _inverse_gamma_moments(shape: Array, rate: Array) -> tuple[Array, Array]:
 def _inverse_gamma_host(shape: Any, rate: Any) -> Any:
     from scipy import stats
 
-    from ._host_objects import sound
+    from ._host_scipy import sound
 
     return sound(stats.invgamma(shape, scale=rate))
 

@@ -16,7 +16,7 @@ from ._host_mixture import Mixture
 from ._host_objects import Monotone as Monotone
 from ._host_objects import Normal as Normal
 from ._host_objects import Truncated as Truncated
-from ._host_objects import sound
+from ._host_scipy import sound
 from ._quadrature import is_positive
 
 

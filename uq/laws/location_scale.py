@@ -203,7 +203,7 @@ _FIVE += [[float(0.5 * x) for x in np.polynomial.legendre.leggauss(5)[1]]]
 def _laplace_host(loc: Any, scale: Any) -> Any:
     from scipy import stats
 
-    from ._host_objects import sound
+    from ._host_scipy import sound
 
     return sound(stats.laplace(loc, scale))
 

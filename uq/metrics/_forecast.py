@@ -16,7 +16,7 @@ from .. import laws
 from .._checks import InputError, is_concrete
 from .._typing import Array, Key
 from ..laws._family import has_steps
-from ..laws._host_objects import sound
+from ..laws._host_scipy import sound
 from ..laws.mixture import just_below
 from ..predictive import Predictive
 from . import _inputs
