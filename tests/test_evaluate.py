@@ -302,3 +302,19 @@ def test_tables_that_do_not_fit_get_a_sentence():
         RESULTS["map", "digits", "accurracy"]
     with pytest.raises(uq.InputError, match="looked up by method, data set"):
         RESULTS["map"]
+
+
+def test_predictions_without_a_variance():
+    """Where a variance overflows there is no share of it that members disagree on: the rest stays."""
+    likelihood = uq.likelihoods.transformed(uq.likelihoods.Gaussian(), uq.likelihoods.Log())
+    outputs = jnp.zeros((2, 3, 2)).at[0, 0].set(jnp.array([60.0, 0.5])).at[1, 0].set(jnp.array([50.0, 0.5]))
+    table = uq.evaluate(uq.Predictive(outputs, likelihood), np.ones(3), key=None)
+    names = [row[0] for row in table.rows]
+    assert "epistemic_share" not in names
+    assert "coverage" in names
+
+
+def test_several_labels_are_evaluated_one_by_one():
+    pred = uq.Predictive(jnp.zeros((2, 3, 2)), uq.likelihoods.Multilabel(2))
+    with pytest.raises(uq.InputError, match=r"2 labels that do not exclude each other.*one by one"):
+        uq.evaluate(pred, np.zeros((3, 2), int))

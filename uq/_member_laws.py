@@ -7,7 +7,7 @@ seen through or None, outputs `(M, N, …, width)` and member weights `(M,)` or 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +16,27 @@ from . import laws
 from ._checks import InputError
 from ._typing import Array, Key
 from .laws import mixture
+from .laws._family import has_steps
 from .laws._weighted import ranked
 
 compiled = functools.partial(jax.jit, static_argnums=0)
 
 
+class Outcomes(NamedTuple):
+    discrete: bool
+    """Whether they are whole numbers."""
+    steps: bool
+    """Whether single ones have a probability."""
+
+
 @functools.lru_cache(maxsize=256)
-def is_discrete(base: Any, width: int) -> bool:
-    """Whether outcomes are whole numbers, found without computing anything."""
+def outcomes(base: Any, width: int) -> Outcomes:
+    """Of what kind outcomes are, found without computing anything."""
     found = []
 
     def probe(outputs: Array) -> Array:
-        found.append(bool(base.distribution(outputs).support.is_discrete))
+        d = base.distribution(outputs)
+        found.append(Outcomes(bool(d.support.is_discrete), has_steps(d)))
         return outputs
 
     jax.eval_shape(probe, jax.ShapeDtypeStruct((1, width), jnp.float32))
@@ -81,7 +90,7 @@ def probability(base: Any, change: Any, outputs: Array, weight: Array, y: Array,
     """P(Y ≤ y) and the like: "cdf", "cdf_below", "sf", "log_cdf" or "log_sf" at `y`."""
     mixed = components(members(base, change, outputs, weight), weight)
     if name == "cdf_below":
-        name, y = "cdf", mixture.just_below(mixed.family, y)
+        name, y = "cdf", mixture.below(mixed.family, y)
     return mixture.at(name, mixed, y)
 
 

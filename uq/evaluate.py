@@ -23,9 +23,10 @@ def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9, weight: ArrayLike |
 
     Numbers: `log_score` (where there is a density), `crps`, `rmse`, `coverage` and `interval_width` at `level`,
     `regression_calibration_error`, and for a `Predictive` `epistemic_share`, the mean share of the variance on which
-    members disagree. Classes: `log_score`, `brier_score`, `accuracy`, `calibration_error` (kind "confidence", 15 bins
-    of equal width), `smooth_calibration_error`, `auroc` (two classes), `entropy`, and for a `Predictive`
-    `mutual_information`. Where there are several outputs, `log_score` is joint and the others are averaged over them.
+    members disagree (left out where a variance is 0 or infinite). Classes: `log_score`, `brier_score`, `accuracy`,
+    `calibration_error` (kind "confidence", 15 bins of equal width), `smooth_calibration_error`, `auroc` (two classes),
+    `entropy`, and for a `Predictive` `mutual_information`. Where there are several outputs, `log_score` is joint and
+    the others are averaged over them.
 
     Args:
       pred: a `Predictive`; class probabilities `(N, C)`, `(N, 1)` or `(N,)`; a numpyro or frozen scipy distribution; or
@@ -60,6 +61,11 @@ def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9, weight: ArrayLike |
     if isinstance(pred, Predictive):
         if len(pred) == 0:
             raise InputError("`evaluate` expected at least one example, but the predictions hold none.")
+        if pred.task == "multilabel":
+            raise InputError(
+                f"`evaluate` expected one outcome an example, but these predictions are of {pred.num_outputs} labels "
+                "that do not exclude each other: evaluate them one by one, `uq.evaluate(pred.probs[:, 0], y[:, 0])`."
+            )
         check_finite("pred", pred.mean)
     rows = _numbers(pred, y, level, weight, key) if _of_numbers(pred, y) else _classes(pred, y, weight, key)
     better: dict[str, str | float] = {
@@ -103,8 +109,11 @@ def _numbers(pred: Any, y: Any, level: float, weight: Any, key: Any) -> dict[str
     found["interval_width"] = mean(width, estimand=f"mean width of {level:g} intervals", **more)
     found["regression_calibration_error"] = metrics.regression_calibration_error(pred, y, **more)
     if isinstance(pred, Predictive):
-        share = np.asarray(pred.epistemic, np.float64) / np.asarray(pred.variance, np.float64)
-        found["epistemic_share"] = mean(share, estimand="mean share of epistemic variance", **more)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.asarray(pred.epistemic, np.float64) / np.asarray(pred.variance, np.float64)
+        live = slice(None) if weight is None else np.asarray(weight) > 0
+        if not np.isnan(share[live]).any():  # of an infinite variance, or of none, there is no share
+            found["epistemic_share"] = mean(share, estimand="mean share of epistemic variance", **more)
     return found
 
 

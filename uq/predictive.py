@@ -93,7 +93,12 @@ class Predictive:
     @property
     def discrete(self) -> bool:
         """Whether outcomes are whole numbers."""
-        return self.task != "regression" or _member_laws.is_discrete(self._base, self.outputs.shape[-1])
+        return self.task != "regression" or _member_laws.outcomes(self._base, self.outputs.shape[-1]).discrete
+
+    @property
+    def steps(self) -> bool:
+        """Whether single outcomes have a probability: counts, and outcomes clipped at a limit."""
+        return self.task != "regression" or _member_laws.outcomes(self._base, self.outputs.shape[-1]).steps
 
     @property
     def _linear(self) -> bool:
@@ -363,6 +368,8 @@ class Predictive:
 
 def _joined(law: Any) -> Any:
     """A distribution whose last two batch axes are made one."""
+    if type(law).__name__ == "TransformedDistribution":  # by a transform of the target, the same for all
+        return type(law)(_joined(law.base_dist), law.transforms, validate_args=False)
     shape = tuple(law.batch_shape)
     parameters = {
         name: jnp.broadcast_to(getattr(law, name), shape).reshape(*shape[:-2], -1) for name in law.arg_constraints

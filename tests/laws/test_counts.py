@@ -352,3 +352,19 @@ def test_jit_and_eager_agree():
     for name in ("log_prob", "log_sf"):
         eager = getattr(family, name)(*(jnp.asarray(value, jnp.float32) for value in (y, *parameters)))
         np.testing.assert_allclose(eager, evaluate("poisson", name, y, *parameters), rtol=1e-5, atol=1e-7)
+
+
+def test_gradients_of_a_binomial_that_is_certain():
+    k, certain = jnp.float32([0, 2, 5, 0, 2, 5]), jnp.float32([0, 0, 0, 1, 1, 1])
+
+    @jax.jit
+    def slopes(p):
+        family, parameters = family_of(dist.Binomial(5, certain, validate_args=False))
+        functions = (family.log_prob, family.crps)
+        each = [lambda p, f=f: f(k, jnp.float32(parameters[0]), p, 1 - p) for f in functions]
+        each.append(lambda p: family.entropy(jnp.full_like(p, 5), p, 1 - p))
+        return [jax.jvp(f, (p,), (jnp.ones_like(p),))[1] for f in each]
+
+    found = [np.asarray(slope) for slope in slopes(certain)]
+    assert all(np.isfinite(slope).all() for slope in found)
+    np.testing.assert_allclose(found[1][[0, 5]], 0, atol=1e-4)  # where the outcome is certain

@@ -116,3 +116,47 @@ def test_entropy_of_wide_counts(law, far):
     np.testing.assert_allclose(host.entropy(law), want, rtol=1e-6)
     assert np.shape(host.entropy(stats.poisson(4.0))) == ()
     assert host.entropy(dist.Poisson(np.float64(9e4))) == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 9e4), rel=1e-6)
+
+
+def test_gamma_far_below_the_mean_of_a_large_shape():
+    """scipy's lower tail is off by a third at a shape of 1e8 and eight deviations, by a factor of ten at 1e10."""
+    nodes, mass = np.polynomial.legendre.leggauss(200)
+    for shape in (1e6, 1e8, 1e10):
+        for deviations in (5.0, 6.0, 8.0):
+            y = shape - deviations * np.sqrt(shape)
+            # The integral below y over (y − t) in units of √shape, of exp(−shape (μ − log(1 + μ))) with its own series.
+            v = deviations + 4 * (nodes + 1)
+            mu = -v / np.sqrt(shape)
+            half = sum((-mu) ** k / k for k in range(2, 60))
+            density = np.exp(-shape * half - 1 / (12 * shape)) / np.sqrt(2 * np.pi) / (1 + mu)
+            want = 4 * (mass * density).sum()
+            for law in (dist.Gamma(shape, 1.0), stats.gamma(shape)):
+                assert host.cdf(law, y) == pytest.approx(want, rel=1e-8)
+                assert host.log_cdf(law, y) == pytest.approx(np.log(want), rel=1e-9)
+                assert host.icdf(law, want) == pytest.approx(y, rel=1e-9)
+            assert host.sf(dist.InverseGamma(shape, 1.0), 1 / y) == pytest.approx(want, rel=1e-5)  # 1 / y is rounded
+            assert host.log_prob(dist.Gamma(shape, 1.0), y) == pytest.approx(
+                -shape * sum((deviations / np.sqrt(shape)) ** k / k for k in range(2, 60))
+                - 0.5 * np.log(2 * np.pi * shape) - np.log1p(-deviations / np.sqrt(shape)) - 1 / (12 * shape),
+                rel=1e-11,
+            )  # fmt: skip
+
+
+def test_poisson_far_above_a_large_mean():
+    rate, k = 1e8, 1e8 + 7e4
+    terms = np.arange(k + 1, k + 30_000)
+    log_terms = -np.log1p((terms - rate) / rate) / 2 - 0.5 * np.log(2 * np.pi * rate)
+    mu = (terms - rate) / rate
+    log_terms = log_terms - rate * ((1 + mu) * np.log1p(mu) - mu)
+    want = np.exp(log_terms).sum()
+    assert host.sf(dist.Poisson(rate), k) == pytest.approx(want, rel=1e-6)
+    assert host.log_prob(dist.Poisson(rate), k + 1) == pytest.approx(log_terms[0], rel=1e-8)
+
+
+@pytest.mark.parametrize("name", ["poisson", "binom", "nbinom"])
+def test_upper_tails_of_counts_below_the_rounding_of_one(name):
+    """scipy looks for the level 1 − q, which is 1: no number for Poisson, the largest count for a binomial."""
+    law = {"poisson": stats.poisson(5.0), "binom": stats.binom(50, 0.1), "nbinom": stats.nbinom(3, 0.2)}[name]
+    k = np.arange(400)
+    for tail in (1e-20, 1e-18, 1e-9, 0.3, 0.9):
+        assert host.tail(law, tail, True) == np.flatnonzero(law.sf(k) <= tail)[0]

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from tests.metrics.oracle import Mixture
 from uq import laws
@@ -352,3 +352,62 @@ def test_diversity_is_not_negative_and_free_of_the_outcome():
         gaps.append(float((mean - laws.mixture_crps(d, SHARES, y))[0]))
     assert min(gaps) > 0
     np.testing.assert_allclose(gaps, gaps[0], rtol=1e-4)
+
+
+# Outcomes above 0 whose quantiles lie decades apart
+
+STEEP = {
+    "gamma": ([0.25, 3.0], [1.0, 0.2], [0.4, 0.6]),
+    "beta": ([0.3, 2.0], [0.5, 3.0], [0.5, 0.5]),
+    "beta at an end": ([0.1, 5.0], [0.2, 5.0], [0.3, 0.7]),
+    "beta, one of them nearly all": ([30.0, 3.0], [0.4, 0.7], [1e-8, 1 - 1e-8]),
+}
+
+
+@pytest.mark.parametrize("name", STEEP)
+def test_entropy_of_mixtures_whose_densities_rise_without_limit(name):
+    one, two, weight = (np.array(part) for part in STEEP[name])
+    kind = dist.Beta if "beta" in name else dist.Gamma
+    s = np.linspace(-700, 700, 1_400_001)  # log y, or its log-odds
+    if kind is dist.Beta:
+        log_y, log_rest = -np.logaddexp(0, -s), -np.logaddexp(0, s)
+        each = [(a - 1) * log_y + (b - 1) * log_rest - special.betaln(a, b) for a, b in zip(one, two, strict=True)]
+        slope = log_y + log_rest
+    else:
+        s = s[s < 9]
+        each = [a * np.log(b) + (a - 1) * s - b * np.exp(s) - special.gammaln(a) for a, b in zip(one, two, strict=True)]
+        slope = s
+    log_density = special.logsumexp(each, axis=0, b=weight[:, None])
+    want = -np.trapezoid(np.exp(log_density + slope) * log_density, s)
+    single_precision = kind(*(part.astype(np.float32) for part in (one, two)))
+    assert float(laws.mixture_entropy(single_precision, weight.astype(np.float32))) == pytest.approx(want, abs=3e-5)
+    assert float(host.mixture_entropy(kind(one, two), weight)) == pytest.approx(want, abs=2e-6)
+
+
+def test_wide_log_normals():
+    """The mean is by far larger than the score, and beyond float32 for the last: nothing cancels, nothing overflows."""
+    loc, scale, y = np.float32([0, 0, -60, 0]), np.float32([6, 8, 14, 13.5]), np.float32([1, 1e4, 1, 2])
+    z = (np.log(y.astype(float)) - loc) / scale
+    half = loc + scale.astype(float) ** 2 / 2 + np.log(2)
+    want = y * special.erf(z / np.sqrt(2)) + np.exp(half + special.log_ndtr(-scale / np.sqrt(2)))
+    want = want - np.exp(half + special.log_ndtr(z - scale))
+    d = dist.LogNormal(loc, scale)
+    np.testing.assert_allclose(laws.crps(d, y), want, rtol=3e-5)
+    np.testing.assert_allclose(host.crps(d, y), want, rtol=1e-9)
+    assert FrozenMixture([stats.lognorm(6.0)], [1.0]).crps(1.0) == pytest.approx(want[0], rel=1e-4)
+    grads = jax.grad(lambda loc, scale: laws.crps(dist.LogNormal(loc, scale), y).sum(), (0, 1))(loc, scale)
+    assert np.isfinite(grads).all()
+    np.testing.assert_allclose(laws.moments(dist.LogNormal(np.float32(-100), np.float32(10)))[1], 1.0, rtol=1e-5)
+
+
+def test_mixtures_of_wide_log_normals():
+    locs, scales = np.array([0.0, 1.0]), np.array([8.0, 6.0])
+    t = np.linspace(-100, 100, 200_001)
+    below, above = (
+        0.5 * sum(special.ndtr(s * (t - m) / v) for m, v in zip(locs, scales, strict=True)) for s in (1, -1)
+    )
+    want = np.trapezoid(np.exp(t) * np.where(t < 0, below, above) ** 2, t)
+    half = np.float32([0.5, 0.5])
+    got = laws.mixture_crps(dist.LogNormal(locs.astype(np.float32), scales.astype(np.float32)), half, np.float32(1))
+    assert float(got) == pytest.approx(want, rel=2e-4)
+    assert float(host.mixture_crps(dist.LogNormal(locs, scales), half, 1.0)) == pytest.approx(want, rel=1e-4)

@@ -1,5 +1,6 @@
 """Distributions made of others: truncated, transformed, independent, censored, multivariate."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -84,3 +85,39 @@ def test_unknown_distributions_are_refused_in_a_sentence():
         laws.cdf(dist.VonMises(0.0, 1.0), 1.0)
     with pytest.raises(uq.InputError, match=r"strictly monotone"):
         laws.cdf(dist.TransformedDistribution(dist.Normal(0.0, 1.0), dist.transforms.AbsTransform()), 1.0)
+
+
+SYMMETRIC = {"laplace": (dist.Laplace, stats.laplace), "logistic": (dist.Logistic, stats.logistic)}
+
+
+@pytest.mark.parametrize("kind", SYMMETRIC)
+def test_truncated_where_the_tail_is_no_number(kind):
+    """Beyond about 100 scales float32 has no number for the tail, beyond 745 float64: there both are exponential."""
+    make, _ = SYMMETRIC[kind]
+    scale = 1.5
+    cut = stats.truncexpon(b=1 / scale, loc=1000.0, scale=scale)  # on [1000, 1001]
+    for low, high, twin in ((1000.0, 1001.0, cut), (1e4, 1e5, stats.expon(1e4, scale))):
+        d = dist.TwoSidedTruncatedDistribution(
+            make(np.float32(0.25), np.float32(scale)), np.float32(low), np.float32(high)
+        )
+        y = np.float32(low + 0.3)
+        slack = 2e-3 if low > 5e3 else 2e-4  # what a unit in the last place of y is worth
+        for route, tight in ((laws, slack), (host, 1e-5)):
+            assert float(route.cdf(d, y)) == pytest.approx(twin.cdf(float(y)), rel=tight)
+            assert float(route.log_prob(d, y)) == pytest.approx(twin.logpdf(float(y)), rel=tight)
+            assert float(route.icdf(d, np.float32(0.3))) == pytest.approx(twin.ppf(np.float32(0.3)), abs=2 * tight)
+            assert float(route.moments(d)[0]) == pytest.approx(twin.mean(), abs=0.01)
+            assert float(route.entropy(d)) == pytest.approx(twin.entropy(), abs=2e-3)
+            assert float(route.crps(d, y)) == pytest.approx(float(host.crps(twin, float(y))), rel=5e-3)
+
+
+@pytest.mark.parametrize("kind", SYMMETRIC)
+def test_gradients_of_truncated_laws_with_limits_far_away(kind):
+    make, _ = SYMMETRIC[kind]
+
+    def score(values):
+        d = dist.TwoSidedTruncatedDistribution(make(values[0], values[1]), values[2], values[3], validate_args=False)
+        return laws.crps(d, values[4])
+
+    for low, high, y in ((-1e4, 2.0, 0.5), (1000.0, 1001.0, 1000.3)):
+        assert np.isfinite(jax.grad(score)(jnp.array([0.25, 1.5, low, high, y], jnp.float32))).all()

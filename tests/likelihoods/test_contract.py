@@ -123,3 +123,26 @@ def test_the_register_builds_from_saved_fields(name: str) -> None:
     kind = next(case.kind for case in CASES.values() if type(case.kind) is REGISTER[name])
     fields = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(kind).items()}
     assert REGISTER[name](**fields) == kind
+
+
+@named
+def test_outputs_of_another_width_are_a_sentence(name: str) -> None:
+    outputs, y = data(CASES[name])
+    kind = CASES[name].kind
+    for wrong in (outputs[..., :-1], jnp.concatenate([outputs, outputs[..., :1]], -1)):
+        for call in (lambda o: kind.log_prob(o, y), kind.distribution):
+            with pytest.raises(uq.InputError, match=r"expected outputs of shape \(…, \d+\).*but got"):
+                call(wrong)
+
+
+@named
+def test_log_prob_and_gradient_are_finite_far_out(name: str) -> None:
+    case = CASES[name]
+    size = 1e4 if "FullCovariance" in name else 1e5  # there outputs are multiplied, and the product squared
+    _, y = data(case)
+    width = case.kind.width + case.kind.free
+    signs = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], (24, ROWS, width))
+    signs[:2] = [[[1.0]], [[-1.0]]]
+    value, slope = jax.value_and_grad(lambda o: case.kind.log_prob(o, y).sum())(jnp.asarray(size * signs, jnp.float32))
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()

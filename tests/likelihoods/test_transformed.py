@@ -208,3 +208,59 @@ def test_one_far_outlier_does_not_overflow_a_logarithm() -> None:
     y[0] = 1e6
     _, trained = standardized(LogNormal(), y, np.arange(20000))
     assert np.isfinite(trained.astype(np.float32)).all() and (trained.astype(np.float32) > 0).all()
+
+
+@pytest.mark.parametrize("limit", [0.1, 0.7, -7.7, 1e3 / 3])
+def test_outcomes_at_a_limit_stay_there_through_a_change_of_units(limit):
+    """A rounding below it an outcome would be impossible; a rounding above, it would have a density."""
+    for scale in (0.37, 3.3, 1e2 / 7):
+        base = uq.likelihoods.Censored(lower=limit)
+        pred = uq.Predictive(jnp.zeros((2, 2, 2)), uq.likelihoods.transformed(base, limit * (1 - scale), scale))
+        for y in (np.array([limit, limit]), np.float32([limit, limit])):
+            np.testing.assert_allclose(pred.cdf(y), 0.5, rtol=1e-6)
+            np.testing.assert_allclose(pred.cdf_below(y), 0, atol=1e-6)
+            np.testing.assert_allclose(pred.log_prob(y), np.log(0.5), rtol=1e-5)
+        np.testing.assert_array_equal(pred.quantile(0.2), np.float32(limit))
+
+
+def test_float32_targets_at_a_limit_that_float32_rounds():
+    kind = uq.likelihoods.Censored(lower=0.7, upper=1.1)
+    kind.check(np.float32([0.7, 1.1]))  # 0.69999999 and 1.10000002
+    with pytest.raises(uq.InputError, match=r"targets from 0\.7 to 1\.1"):
+        kind.check(np.float32([0.69]))
+    law = kind.distribution(jnp.zeros((2, 2)))
+    want = -np.asarray(law.log_prob(jnp.float32([0.7, 1.1])))
+    np.testing.assert_allclose(uq.metrics.log_score(law, np.array([0.7, 1.1])), want, rtol=1e-5)
+
+
+def test_crps_of_a_bent_target_at_outliers():
+    """Beyond 12 standard deviations the square of a tail is no float32, while the quantile beyond it is infinite."""
+    kind = transformed(Gaussian(), Log(shift=1.0))
+    y = np.array([1e-3, 0.5, 50.0, 5e4])
+    outputs = jnp.broadcast_to(jnp.array([0.3, -3.0]), (1, 4, 2))  # log(y + 1) ~ N(0.3, 0.05²)
+    scale = np.log1p(np.exp(-3.0)) + 1e-3
+    log_normal = st.lognorm(scale, loc=-1.0, scale=np.exp(0.3))
+    want = uq.laws.host.crps(log_normal, y)
+    np.testing.assert_allclose(uq.Predictive(outputs, kind).crps(y), want, rtol=1e-4)
+    np.testing.assert_allclose(uq.laws.host.crps(kind.distribution(outputs[0]), y), want, rtol=1e-5)
+    assert np.isfinite(
+        jax.grad(lambda o: uq.Predictive(o, kind).crps(jnp.asarray(y, jnp.float32)).sum())(outputs)
+    ).all()
+
+
+def test_mixture_densities_of_a_bent_target():
+    kind = transformed(MixtureDensity(2), Log())
+    outputs = jnp.asarray(np.random.default_rng(0).normal(0, 0.5, (2, 3, 6)), jnp.float32)
+    pred = uq.Predictive(outputs, kind)
+    y = np.array([0.3, 1.0, 4.0])
+    weight, mean, scale = (np.asarray(part, np.float64) for part in MixtureDensity(2).parameters(outputs))
+    flat = [np.moveaxis(part, 0, -1).reshape(3, -1) for part in (np.exp(weight) / 2, mean, scale)]
+    np.testing.assert_allclose(pred.mean, (flat[0] * np.exp(flat[1] + flat[2] ** 2 / 2)).sum(1), rtol=1e-4)
+    x = np.linspace(1e-6, 400, 2_000_001)
+    for row in range(3):
+        w, m, s = (part[row][:, None] for part in flat)
+        below = (w * scipy.special.ndtr((np.log(x) - m) / s)).sum(0)
+        want = np.trapezoid(np.where(x < y[row], below, 1 - below) ** 2, x)
+        assert float(pred.crps(y)[row]) == pytest.approx(want, rel=1e-3)
+    assert np.isfinite(pred.entropy).all()
+    np.testing.assert_allclose(pred.to_numpyro().log_prob(y), pred.log_prob(y), rtol=1e-4)

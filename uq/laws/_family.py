@@ -51,6 +51,8 @@ class Family(NamedTuple):
     """`(*parameters) → (low, high)`; None is the real line."""
     cuts: Callable[..., Array] | None = None
     """`(*parameters) →` points, along a new leading axis, between which the density is smooth; None is nearly all."""
+    mirror: Callable[..., tuple[Any, ...]] | None = None
+    """`(*parameters) →` parameters of 1 − Y in the same family, of fractions that may pile up at both ends."""
     atoms: Callable[..., tuple[Any, ...]] | None = None
     """`(*parameters) →` points that have a probability, of a family that has a density elsewhere."""
 
@@ -89,6 +91,17 @@ def family_of(d: Any) -> tuple[Family, tuple[Any, ...]]:
             return family, family.parameters(d)
     known = ", ".join(sorted(_FAMILIES))
     raise InputError(f"`uq.laws` knows no family {type(d).__name__}; it knows {known}, and mixtures of one of these.")
+
+
+def has_steps(d: Any) -> bool:
+    """Whether single outcomes have a probability: of counts, and of outcomes clipped at a limit."""
+    if type(d).__name__ == "MixtureSameFamily":
+        return has_steps(d.component_distribution)
+    try:
+        family, _ = family_of(d)
+    except InputError:  # a family that is not known
+        return bool(d.support.is_discrete)
+    return family.discrete or family.atoms is not None
 
 
 def _expanded(parameters: tuple[Any, ...], d: Any) -> tuple[Any, ...]:

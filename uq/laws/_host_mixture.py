@@ -11,6 +11,7 @@ import numpy as np
 from . import _host_scores
 
 _TAILS = (0.5, 0.31, 0.16, 0.067, 0.023, 6e-3, 1e-3, 3e-5, 3e-7, 1e-9, 1e-11)
+_TINY = 1e-300
 
 
 class Mixture:
@@ -18,6 +19,11 @@ class Mixture:
 
     `make(extra)` freezes it with so many axes after the first, for outcomes that have more axes than one component.
     """
+
+    positive = False
+    """Whether outcomes lie above 0, so that integrals are taken over log y."""
+    mirror: Mixture | None = None
+    """The mixture of 1 − Y, of fractions."""
 
     def __init__(self, make: Callable[[int], Any], weight: np.ndarray, discrete: bool) -> None:
         self.make, self.weight, self.discrete = make, weight, discrete
@@ -98,9 +104,9 @@ class Mixture:
         stacked = np.stack([np.broadcast_to(p, np.broadcast_shapes(np.shape(p), self.weight.shape)) for p in points])
         return np.sort(stacked.reshape(-1, *stacked.shape[2:]), 0)
 
-    def _sum(self, function: Any, order: int = 10) -> Any:
-        """∫ of a function of y, or its sum over whole numbers."""
-        cuts = self._cuts()
+    def _sum(self, function: Any, order: int = 10, upto: float = np.inf) -> Any:
+        """∫ of a function of y up to `upto`, or its sum over whole numbers."""
+        cuts = np.minimum(self._cuts(), upto)
         total = exact = np.zeros(cuts.shape[1:])
         wide = np.ones(cuts.shape[1:], bool)
         if self.discrete:  # each row from its own first whole number on, however far apart the rows are
@@ -113,6 +119,10 @@ class Mixture:
                 return exact[()]
             cuts, order = cuts - 0.5, 2 * order
         nodes, mass = np.polynomial.legendre.leggauss(order)
+        if self.positive and not self.discrete:
+            cuts = np.log(np.maximum(cuts, _TINY))
+            plain = function
+            function = lambda x: np.exp(x) * plain(np.exp(x))  # noqa: E731
         for a, b in itertools.pairwise(cuts):
             for node, share in zip(nodes, mass, strict=True):
                 x = 0.5 * (a + b) + 0.5 * (b - a) * node
@@ -120,15 +130,28 @@ class Mixture:
         return np.where(wide, total, exact)[()]
 
     def entropy(self) -> Any:
-        def surprise(y: Any) -> Any:
-            log_prob = np.maximum(self.logpdf(y), -1e300)
-            return -np.exp(log_prob) * log_prob
-
-        total = self._sum(surprise)
+        if self.mirror is not None:  # each half from its own end, towards which the density may rise without limit
+            ends = (self, self.mirror)
+            return sum(law._sum(law._surprise, upto=0.5) + law._beside_zero() for law in ends)
+        total = self._sum(self._surprise)
+        if self.positive and not self.discrete:
+            total = total + self._beside_zero()
         for atom in self.law.atoms() if hasattr(self.law, "atoms") else ():
             end = np.max(atom)  # limits with a probability are those of all components
-            total = total + (surprise(end) if np.isfinite(end) else 0.0)
+            total = total + (self._surprise(end) if np.isfinite(end) else 0.0)
         return total
+
+    def _surprise(self, y: Any) -> Any:
+        log_prob = np.maximum(self.logpdf(y), -1e300)
+        return -np.exp(log_prob) * log_prob
+
+    def _beside_zero(self) -> Any:
+        """−∫ f log f over outcomes too small for a number, where densities are powers."""
+        point = np.full(self.weight.shape[1:], _TINY)
+        mass, density = self.logcdf(point), self.logpdf(point)
+        some = mass > np.log(1e-16)
+        inverse = np.exp(np.where(some, mass - density - np.log(_TINY), 0))
+        return np.where(some, np.exp(mass) * (1 - inverse - np.where(some, density, 0)), 0.0)
 
     def crps(self, y: Any) -> Any:
         own = self._for(y)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -136,6 +135,9 @@ class Truncated:
             from scipy.special import ndtri_exp
 
             point = self.base.loc + np.where(right, -1, 1) * self.base.scale * ndtri_exp(least)
+        elif (name := getattr(getattr(self.base, "dist", None), "name", None)) in _BY_LOG_TAIL:
+            _, loc, scale = self.base.dist._parse_args(*self.base.args, **self.base.kwds)
+            point = loc + np.where(right, -1, 1) * scale * _BY_LOG_TAIL[name](least)
         else:
             point = np.where(right, self.base.isf(np.exp(least)), self.base.ppf(np.exp(least)))
         return np.clip(point, self.low, self.high)
@@ -154,6 +156,17 @@ class Truncated:
         from ._host_scores import entropy
 
         return entropy(self, np.shape(self.low))
+
+
+def _laplace_point(log_tail: Any) -> Any:
+    half = math.log(2)
+    low = log_tail < -half
+    above = np.log1p(-np.exp(np.where(low, -half, log_tail)))
+    return np.where(low, log_tail + half, -half - above)
+
+
+_BY_LOG_TAIL = {"laplace": _laplace_point, "logistic": lambda log_tail: log_tail - np.log1p(-np.exp(log_tail))}
+"""Quantiles of symmetric laws by the logarithm of the lower tail, which may be too small for a number."""
 
 
 class Monotone:
@@ -240,21 +253,3 @@ class Monotone:
         if self._scale is None:
             return entropy(self, np.shape(self.ppf(0.5)))
         return self.base.entropy() + np.log(np.abs(self._scale))
-
-
-def sound(law: Any) -> Any:
-    """A frozen scipy distribution; in place of Laplace's, whose log-density is −∞ from 745 scales on, our own."""
-    if getattr(getattr(law, "dist", None), "name", None) != "laplace":
-        return law
-    return _laplace()(*law.args, **law.kwds)
-
-
-@functools.cache
-def _laplace() -> Any:
-    from scipy import stats
-
-    class Laplace(type(stats.laplace)):  # type: ignore[misc]
-        def _logpdf(self, x: Any) -> Any:
-            return -np.abs(x) - math.log(2)
-
-    return Laplace(name="laplace")

@@ -52,18 +52,22 @@ def _gumbel_r(z: Any) -> Any:
 
 
 def _lognorm(z: Any, s: Any) -> Any:
-    from scipy.special import erf, ndtr
+    """z erf(w/√2) + m erfc(s/2) − 2 m Φ(w − s), products in logarithms: the mean m may be beyond all numbers."""
+    from scipy.special import erf, log_ndtr
 
     inside = z > 0
     w = np.where(inside, np.log(np.where(inside, z, 1)) / s, -40)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.exp(0.5 * np.square(s))
-        value = z * erf(w / math.sqrt(2)) - 2 * mean * (ndtr(w - s) - 0.5 * (1 - erf(s / 2)))
-    return np.where(np.isfinite(mean), value, np.inf)[()]
+    log_mean = 0.5 * np.square(s) + math.log(2)
+    with np.errstate(over="ignore"):
+        half_gap = np.exp(log_mean + log_ndtr(-s / math.sqrt(2)))
+        value = z * erf(w / math.sqrt(2)) + half_gap - np.exp(log_mean + log_ndtr(w - s))
+    return np.where(np.isfinite(half_gap), value, np.inf)[()]
 
 
 def _gamma(z: Any, a: Any) -> Any:
-    from scipy.special import beta, gammainc, gammaincc
+    from scipy.special import beta, gammaincc
+
+    from ._host_gamma import gammainc
 
     x = np.maximum(z, 0)
     one = gammainc(a, x) - gammaincc(a, x)
@@ -73,7 +77,9 @@ def _gamma(z: Any, a: Any) -> Any:
 
 def _invgamma(z: Any, a: Any) -> Any:
     """By continuation also where the mean is infinite, ½ < a ≤ 1."""
-    from scipy.special import gammainc, gammaincc, gammaln
+    from scipy.special import gammaincc, gammaln
+
+    from ._host_gamma import gammainc
 
     v = np.where(a > 0.5, np.where(np.abs(a - 1) < 1e-6, 1 + 1e-6, a), 2.0)
     inside = z > 0
@@ -124,7 +130,9 @@ def _poisson(z: Any, mu: Any) -> Any:
     from scipy import stats
     from scipy.special import ive
 
-    law = stats.poisson(mu)
+    from ._host_scipy import sound
+
+    law = sound(stats.poisson(mu))
     whole = np.floor(z)
     near = (z - mu) * (law.cdf(whole) - law.sf(whole)) + 2 * mu * law.pmf(whole)
     return near - mu * (ive(0, 2 * mu) + ive(1, 2 * mu))
@@ -186,8 +194,9 @@ def by_quantiles(law: Any, y: Any) -> Any:
         low = _at_tails(law, below * rise, above + below * fall)
         high = _at_tails(law, below + above * fall, above * rise)
         with np.errstate(invalid="ignore"):
-            lower = np.where(below > 0, np.square(below) * rise * np.maximum(y - low, 0), 0)
-            upper = np.where(above > 0, np.square(above) * rise * np.maximum(high - y, 0), 0)
+            under, over = np.square(below) * rise, np.square(above) * rise
+            lower = np.where(under > 0, under * np.maximum(y - low, 0), 0)
+            upper = np.where(over > 0, over * np.maximum(high - y, 0), 0)
         total = total + 2 * mass * (lower + upper)
     return total[()]
 

@@ -49,10 +49,17 @@ def crps_of(family: Family) -> Callable[..., Array]:
         rank = max(jnp.ndim(leaf) for leaf in (below, *parameters))
         rise, fall, mass = (_column(part, below, rank) for part in (_RISE, _FALL, _MASS))
         below, above = below[None], above[None]
-        low = _quantile(family, below * rise, above + below * fall, parameters)
-        high = _quantile(family, below + above * fall, above * rise, parameters)
-        lower = jnp.where(below > 0, jnp.square(below) * rise * jnp.maximum(y - low, 0), 0)
-        higher = jnp.where(above > 0, jnp.square(above) * rise * jnp.maximum(high - y, 0), 0)
+        # Far out the square of a tail is no number: what it weighs is nothing, whereas the quantile may be infinite.
+        under, over = jnp.square(below) * rise, jnp.square(above) * rise
+        left, right = under > 0, over > 0
+        low = _quantile(
+            family, jnp.where(left, below * rise, 0.25), jnp.where(left, above + below * fall, 0.75), parameters
+        )
+        high = _quantile(
+            family, jnp.where(right, below + above * fall, 0.75), jnp.where(right, above * rise, 0.25), parameters
+        )
+        lower = jnp.where(left, under * jnp.maximum(y - low, 0), 0)
+        higher = jnp.where(right, over * jnp.maximum(high - y, 0), 0)
         return 2 * (mass * (lower + higher)).sum(0)
 
     return crps

@@ -6,6 +6,7 @@ The line is cut at quantiles of every component, so that a narrow component insi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,25 @@ _TAILS = (0.5, 0.30853754, 0.15865525, 0.06680720, 0.02275013, 1.3498980e-3, 3.1
 
 
 def continuous_pieces(
-    family: Family, weight: Array, parameters: tuple[Array, ...], function: Callable[[Array], Array], *, order: int
+    family: Family,
+    weight: Array,
+    parameters: tuple[Array, ...],
+    function: Callable[[Array], Array],
+    *,
+    order: int,
+    upto: float | None = None,
 ) -> Array:
-    """∫ function(x) dx, by Gauss–Legendre quadrature between neighbouring cuts, one piece at a time."""
+    """∫ function(x) dx, by Gauss–Legendre quadrature between neighbouring cuts, one piece at a time.
+
+    Where outcomes are positive it is over log x: a density may rise without limit towards 0, and neighbouring cuts may
+    lie decades apart. Not beyond `upto`, where it is given.
+    """
     cuts = _cuts(family, weight, parameters)
     dtype, shape = cuts.dtype, cuts.shape[1:]
     nodes, mass = (jnp.asarray(part, dtype) for part in np.polynomial.legendre.leggauss(order))
+    cuts = cuts if upto is None else jnp.minimum(cuts, upto)
+    if is_positive(family, parameters):
+        return _pieces_of_logarithm(jnp.maximum(cuts, jnp.finfo(dtype).tiny), nodes, mass, function)
 
     def piece(total: Array, ends: tuple[Array, Array]) -> tuple[Array, None]:
         middle, half = 0.5 * (ends[0] + ends[1]), 0.5 * (ends[1] - ends[0])
@@ -34,6 +48,28 @@ def continuous_pieces(
         return total, None
 
     return jax.lax.scan(piece, jnp.zeros(shape, dtype), (cuts[:-1], cuts[1:]))[0]
+
+
+def is_positive(family: Family, parameters: tuple[Any, ...]) -> bool:
+    """Whether outcomes lie above 0 whatever the parameters."""
+    low = None if family.support is None else family.support(*parameters)[0]
+    return isinstance(low, float) and low == 0
+
+
+def _pieces_of_logarithm(cuts: Array, nodes: Array, mass: Array, function: Callable[[Array], Array]) -> Array:
+    def piece(total: Array, ends: tuple[Array, Array]) -> tuple[Array, None]:
+        low, high = ends
+        far = high > 2 * low
+        near = jnp.log1p(jnp.where(far, 0, (high - low) / low))
+        half = 0.5 * jnp.where(far, jnp.log(high) - jnp.log(low), near)
+
+        def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
+            x = low * jnp.exp(half * (1 + node[0]))
+            return total + jnp.where(half > 0, half * node[1] * x * function(x), 0), None
+
+        return jax.lax.scan(add, total, (nodes, mass))
+
+    return jax.lax.scan(piece, jnp.zeros(cuts.shape[1:], cuts.dtype), (cuts[:-1], cuts[1:]))[0]
 
 
 def lattice(family: Family, weight: Array, parameters: tuple[Array, ...], function: Callable[[Array], Array]) -> Array:

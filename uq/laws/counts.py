@@ -49,7 +49,9 @@ def _poisson_spread(rate: Array) -> tuple[Array, Array]:
 def _poisson_host(rate: Any) -> Any:
     from scipy import stats
 
-    return stats.poisson(rate)
+    from ._host_scipy import sound
+
+    return sound(stats.poisson(rate))
 
 
 _POISSON = Count(
@@ -134,7 +136,9 @@ def _negative_binomial_moments(mean: Array, size: Array) -> tuple[Array, Array]:
 def _negative_binomial_host(mean: Any, size: Any) -> Any:
     from scipy import stats
 
-    return stats.nbinom(size, size / (mean + size))
+    from ._host_scipy import sound
+
+    return sound(stats.nbinom(size, size / (mean + size)))
 
 
 _NEGATIVE_BINOMIAL = Count(
@@ -166,8 +170,8 @@ def _binomial_log_pmf(k: Array, n: Array, p: Array, q: Array) -> Array:
 @_binomial_log_pmf.defjvp
 def _binomial_log_pmf_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     k, n, p, q = primals
-    tiny = jnp.finfo(p.dtype).tiny
-    x, y = jnp.maximum(p, tiny), jnp.maximum(q, tiny)
+    least = 1e-30  # at a probability of 0, n / least is finite, and so what is 0 times it
+    x, y = jnp.maximum(p, least), jnp.maximum(q, least)
     by_p = jnp.where(k == 0, -n / y, jnp.where(k == n, n / x, (k * y - (n - k) * x) / x / y))
     by_k = digamma(n - k + 1) - digamma(k + 1) + jnp.log(x) - jnp.log(y)
     by_n = _stirling.digamma_difference(n - k + 1, k) + jnp.log(y)
@@ -227,7 +231,9 @@ def sigmoid(logits: Any) -> Any:
 def _binomial_host(n: Any, p: Any, q: Any) -> Any:
     from scipy import stats
 
-    return stats.binom(n, p)
+    from ._host_scipy import sound
+
+    return sound(stats.binom(n, p))
 
 
 _BINOMIAL = Count(

@@ -43,7 +43,9 @@ def _gamma_entropy(shape: Array, rate: Array) -> Array:
 def _gamma_host(shape: Any, rate: Any) -> Any:
     from scipy import stats
 
-    return stats.gamma(shape, scale=1 / rate)
+    from ._host_scipy import sound
+
+    return sound(stats.gamma(shape, scale=1 / rate))
 
 
 GAMMA = positive(
@@ -109,7 +111,9 @@ def _inverse_gamma_moments(shape: Array, rate: Array) -> tuple[Array, Array]:
 def _inverse_gamma_host(shape: Any, rate: Any) -> Any:
     from scipy import stats
 
-    return stats.invgamma(shape, scale=rate)
+    from ._host_scipy import sound
+
+    return sound(stats.invgamma(shape, scale=rate))
 
 
 INVERSE_GAMMA = positive(

@@ -16,7 +16,8 @@ from ._host_mixture import Mixture
 from ._host_objects import Monotone as Monotone
 from ._host_objects import Normal as Normal
 from ._host_objects import Truncated as Truncated
-from ._host_objects import sound
+from ._host_scipy import sound
+from ._quadrature import is_positive
 
 
 def frozen(d: Any) -> Any:
@@ -57,10 +58,18 @@ def _mixture(family: Family, parameters: Any, weight: np.ndarray) -> Mixture:
         first = np.argmax(~dead, axis=0)[None]
         parameters = [np.where(dead, np.take_along_axis(leaf, first, 0), leaf) for leaf in parameters]
 
-    def make(extra: int) -> Any:
-        return family.host(*(leaf.reshape(leaf.shape[0], *(1,) * extra, *leaf.shape[1:]) for leaf in parameters))
+    def mixed(parameters: Any) -> Mixture:
+        def make(extra: int) -> Any:
+            return family.host(*(leaf.reshape(leaf.shape[0], *(1,) * extra, *leaf.shape[1:]) for leaf in parameters))
 
-    return Mixture(make, weight / weight.sum(0), family.discrete)
+        return Mixture(make, weight / weight.sum(0), family.discrete)
+
+    law = mixed(parameters)
+    law.positive = is_positive(family, parameters)
+    law.mirror = None if family.mirror is None else mixed(family.mirror(*parameters))
+    if law.mirror is not None:
+        law.mirror.positive = True
+    return law
 
 
 def _components(d: Any, weight: Any) -> Mixture:

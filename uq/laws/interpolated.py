@@ -43,6 +43,8 @@ def _pieces(xp: Any, parameters: tuple[Any, ...], y: Any = 0.0) -> _Pieces:
     quantile = xp.stack([xp.broadcast_to(leaf, shape) for leaf in parameters[:num]])
     level = xp.stack([xp.broadcast_to(leaf, shape) for leaf in parameters[num:]])
     width, mass = quantile[1:] - quantile[:-1], level[1:] - level[:-1]
+    kind = np.finfo(quantile.dtype)  # far out, neighbours may round to one number: the thinnest piece that is one
+    width = xp.maximum(width, xp.maximum(kind.eps * xp.abs(quantile[1:]), kind.tiny))
     density = mass / width
     below, above = level[0], 1 - level[-1]
     return _Pieces(quantile, level, width, mass, density, below, above, density[0] / below, density[-1] / above)

@@ -175,6 +175,13 @@ def _laplace_quantile(tail: Array, upper: Any) -> Array:
     return sided(upper, tail) * jnp.where(low, jnp.log(2 * near), -jnp.log(2 * far))
 
 
+def _laplace_icdf_log(log_tail: Array, upper: Any, loc: Array, scale: Array) -> Array:
+    half = math.log(2)
+    low = log_tail < -half
+    above = log1mexp(jnp.where(low, -half, log_tail).astype(log_tail.dtype))
+    return loc + sided(upper, log_tail) * scale * jnp.where(low, log_tail + half, -half - above)
+
+
 def _laplace_cross(loc: Array, scale: Array, loc2: Array, scale2: Array) -> Array:
     """d + (a³ e^(−d/a) − b³ e^(−d/b)) / (a² − b²) for d = |loc − loc2|: a mean of a derivative where a is near b."""
     gap = jnp.abs(loc - loc2)
@@ -196,7 +203,7 @@ _FIVE += [[float(0.5 * x) for x in np.polynomial.legendre.leggauss(5)[1]]]
 def _laplace_host(loc: Any, scale: Any) -> Any:
     from scipy import stats
 
-    from ._host_objects import sound
+    from ._host_scipy import sound
 
     return sound(stats.laplace(loc, scale))
 
@@ -213,6 +220,7 @@ LAPLACE = located(
     moments=lambda: (0, 2),
     host=_laplace_host,
     cross=_laplace_cross,
+    icdf_log=_laplace_icdf_log,
 )
 
 
@@ -236,6 +244,7 @@ LOGISTIC = located(
     entropy=lambda: 2,
     moments=lambda: (0, math.pi**2 / 3),
     host=_logistic_host,
+    icdf_log=lambda log_tail, upper, loc, scale: loc + sided(upper, log_tail) * scale * (log_tail - log1mexp(log_tail)),
 )
 
 

@@ -7,16 +7,18 @@ its own for each. A component of weight 0 is inert, whatever its parameters hold
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._typing import Array, ArrayLike
 from . import _numeric
 from ._family import Family, compiled, family_of, floats
-from ._quadrature import continuous_pieces, lattice
+from ._quadrature import continuous_pieces, is_positive, lattice
 from ._search import on_lattice, on_line
 from ._weighted import mixture_log_prob, mixture_mean, mixture_variance, ranked
 
@@ -98,12 +100,17 @@ def mean_and_variance(mixed: Components) -> tuple[Array, Array]:
     return mixture_mean(means, mixed.weight), inner + mixture_variance(means, mixed.weight)
 
 
-def just_below(family: Family, y: Array) -> Array:
+def below(family: Family, y: Array) -> Array:
     """Where P(Y ≤ ·) is P(Y < y): the next smaller outcome, where single ones have probability."""
     if family.discrete:
         return jnp.ceil(y) - 1
-    kind = jnp.finfo(y.dtype)  # not `nextafter`: what lies next to 0 is flushed to 0
-    return y if family.atoms is None else y - jnp.maximum(kind.eps * jnp.abs(y), kind.tiny)
+    return y if family.atoms is None else just_below(y)
+
+
+def just_below(y: Any) -> Any:
+    """The next smaller number, but for one beside 0: what lies next to 0 is flushed to 0."""
+    kind = jnp.finfo(y.dtype)
+    return y - (jnp if isinstance(y, jax.Array) else np).maximum(kind.eps * abs(y), kind.tiny)
 
 
 # Quantiles
@@ -193,12 +200,20 @@ def information(mixed: Components) -> Array:
 @functools.cache
 def _information(family: Family) -> Callable[..., Array]:
     def function(weight: Array, *parameters: Array) -> Array:
-        def surprise(x: Array) -> Array:
-            return _surprise(mixture_log_prob(family.log_prob(x, *parameters), weight))
+        def surprise_of(parameters: tuple[Array, ...]) -> Callable[[Array], Array]:
+            return lambda x: _surprise(mixture_log_prob(family.log_prob(x, *parameters), weight))
 
         if family.discrete:
-            return lattice(family, weight, parameters, surprise)
+            return lattice(family, weight, parameters, surprise_of(parameters))
+        if family.mirror is not None:  # each half from its own end, towards which the density may rise without limit
+            ends = zip(parameters, family.mirror(*parameters), strict=True)
+            parameters, weight = tuple(jnp.stack(pair, axis=1) for pair in ends), weight[:, None]
+            inside = continuous_pieces(family, weight, parameters, surprise_of(parameters), order=8, upto=0.5)
+            return (inside + _beside_zero(family, weight, parameters)).sum(0)
+        surprise = surprise_of(parameters)
         total = continuous_pieces(family, weight, parameters, surprise, order=8)
+        if is_positive(family, parameters):
+            total = total + _beside_zero(family, weight, parameters)
         for atom in family.atoms(*parameters) if family.atoms is not None else ():
             # Components share their limits: an atom of one is an atom of all.
             point = jax.lax.stop_gradient(jnp.where(weight > 0, atom, -jnp.inf).max(0))
@@ -207,6 +222,17 @@ def _information(family: Family) -> Callable[..., Array]:
         return total
 
     return function
+
+
+def _beside_zero(family: Family, weight: Array, parameters: tuple[Array, ...]) -> Array:
+    """−∫ f log f over outcomes too small for a number, where f is a power: P (1 − 1 / a − log f), a = t f / P."""
+    point = jnp.asarray(jnp.finfo(weight.dtype).tiny, weight.dtype)
+    mass = mixture_log_prob(family.log_cdf(point, *parameters), weight)
+    some = mass > math.log(1e-12)
+    mass = jnp.where(some, mass, 0)
+    density = jnp.where(some, mixture_log_prob(family.log_prob(point, *parameters), weight), 0)
+    inverse = jnp.exp(mass - density - jnp.log(point))
+    return jnp.where(some, jnp.exp(mass) * (1 - jnp.where(some, inverse, 0) - density), 0)
 
 
 def _surprise(log_prob: Array) -> Array:

@@ -82,29 +82,48 @@ def _log_normal_crps(y: Array, loc: Array, scale: Array) -> Array:
     """(y − m)(2 Φ(z) − 1) + 2 m (Φ(z) − Φ(z − σ)) − m (2 Φ(σ/√2) − 1)."""
     inside, safe = floored(y)
     z = jnp.where(inside, _log_normal_z(safe, loc, scale), -40)
-    mean = jnp.exp(loc + 0.5 * jnp.square(scale))
     near = scale < 1
     step = jnp.where(near, scale, 1)
+    mean = _log_normal_share(loc, step, 0.0)
     nodes, mass = np.polynomial.legendre.leggauss(8)
     strip = jnp.zeros_like(z)
     for node, share in zip(nodes, mass, strict=True):
         strip = strip + 0.5 * float(share) * jnp.exp(-0.5 * jnp.square(z - (0.5 + 0.5 * float(node)) * step))
     strip = strip * step / math.sqrt(2 * math.pi)
-    gap = jnp.where(near, strip, ndtr(z) - ndtr(z - scale))
-    return (y - mean) * erf(z / math.sqrt(2)) + 2 * mean * gap - mean * erf(0.5 * scale)
+    narrow = (y - mean) * erf(z / math.sqrt(2)) + 2 * mean * strip - mean * erf(0.5 * step)
+    # Of a wide one the mean may be beyond all numbers, and is by far larger than the score.
+    half_gap = _log_normal_share(loc, scale, math.log(2) + log_ndtr(-scale / math.sqrt(2)))
+    wide = y * erf(z / math.sqrt(2)) + half_gap - _log_normal_share(loc, scale, math.log(2) + log_ndtr(z - scale))
+    return jnp.where(near, narrow, wide)
+
+
+def _log_normal_share(loc: Array, scale: Array, log_share: Any) -> Array:
+    """The mean times exp(log_share)."""
+    return jnp.exp(loc + 0.5 * jnp.square(scale) + log_share)
 
 
 def _log_normal_cross(loc: Array, scale: Array, loc2: Array, scale2: Array) -> Array:
+    """E|X − X′| less the means of those that are wide, which is small beside them.
+
+    What is taken away belongs to one component each, and drops out of the CRPS of a mixture.
+    """
     width = jnp.sqrt(jnp.square(scale) + jnp.square(scale2))
-    one, two = jnp.exp(loc + 0.5 * jnp.square(scale)), jnp.exp(loc2 + 0.5 * jnp.square(scale2))
-    root = math.sqrt(2)
     gap = loc - loc2
-    return one * erf((gap + jnp.square(scale)) / width / root) + two * erf((jnp.square(scale2) - gap) / width / root)
+    own = ((loc, scale, gap + jnp.square(scale)), (loc2, scale2, jnp.square(scale2) - gap))
+    return sum((_log_normal_part(*each, width) for each in own), jnp.zeros_like(gap))
+
+
+def _log_normal_part(loc: Array, scale: Array, gap: Array, width: Array) -> Array:
+    """The mean times erf, or of wide ones minus the mean times erfc, of gap / width / √2."""
+    near = scale < 2
+    narrow = _log_normal_share(loc, jnp.where(near, scale, 1), 0.0) * erf(gap / width / math.sqrt(2))
+    wide = _log_normal_share(loc, jnp.where(near, 1, scale), math.log(2) + log_ndtr(-gap / width))
+    return jnp.where(near, narrow, -wide)
 
 
 def _log_normal_moments(loc: Array, scale: Array) -> tuple[Array, Array]:
     square = jnp.square(scale)
-    return jnp.exp(loc + 0.5 * square), jnp.expm1(square) * jnp.exp(2 * loc + square)
+    return jnp.exp(loc + 0.5 * square), -jnp.expm1(-square) * jnp.exp(2 * (loc + square))
 
 
 def _log_normal_host(loc: Any, scale: Any) -> Any:

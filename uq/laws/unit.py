@@ -97,5 +97,6 @@ BETA = Family(
     crps=_crps,
     entropy=_entropy,
     support=lambda a, b: (0.0, 1.0),
+    mirror=lambda a, b: (b, a),
 )
 register("Beta", BETA)

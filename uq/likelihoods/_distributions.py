@@ -15,8 +15,12 @@ from ..laws.interpolated import INTERPOLATED
 
 
 class CensoredNormal(dist.Distribution):
-    """A normal clipped to [low, high]: a density between, a probability at each end (infinite ends have none)."""
+    """A normal clipped to [low, high]: a density between, a probability at each end (infinite ends have none).
 
+    The support is said to be the whole line, since numpyro mixes no distributions whose support depends on parameters.
+    """
+
+    support = constraints.real
     arg_constraints = {  # noqa: RUF012
         "loc": constraints.real,
         "scale": constraints.positive,
@@ -32,16 +36,20 @@ class CensoredNormal(dist.Distribution):
         shape = jnp.broadcast_shapes(self.loc.shape, self.scale.shape, self.low.shape, self.high.shape)
         super().__init__(batch_shape=shape, event_shape=(), validate_args=False)
 
-    @constraints.dependent_property(is_discrete=False, event_dim=0)
-    def support(self) -> Any:
-        return constraints.interval(self.low, self.high)
-
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Array:
         noise = jax.random.normal(key, (*sample_shape, *self.batch_shape), self.loc.dtype)
         return jnp.clip(self.loc + self.scale * noise, self.low, self.high)
 
     def log_prob(self, value: Any) -> Array:
         return CENSORED.log_prob(jnp.asarray(value, self.loc.dtype), *CENSORED.parameters(self))
+
+    def cdf(self, value: Any) -> Array:
+        return CENSORED.cdf(jnp.asarray(value, self.loc.dtype), *CENSORED.parameters(self))
+
+    def icdf(self, q: Any) -> Array:
+        q = jnp.asarray(q, self.loc.dtype)
+        upper = q > 0.5
+        return CENSORED.icdf(jnp.where(upper, 1 - q, q), upper, *CENSORED.parameters(self))
 
     @property
     def mean(self) -> Array:
@@ -164,6 +172,9 @@ def untransformed(d: Any, change: Any) -> Any:
         return moved(d, jnp.asarray(change.loc, kind), jnp.asarray(change.scale, kind))
     if isinstance(d, dist.Independent):
         return untransformed(d.base_dist, change).to_event(d.reinterpreted_batch_ndims)
+    if isinstance(d, dist.MixtureSameFamily) and not d.event_shape:
+        parts = untransformed(d.component_distribution, change)
+        return dist.MixtureSameFamily(d.mixing_distribution, parts, validate_args=False)
     if isinstance(change, Log) and change.shift == 0 and type(d) is dist.Normal:
         return dist.LogNormal(d.loc, d.scale, validate_args=False)
     return dist.TransformedDistribution(d, FromNewScale(change), validate_args=False)

@@ -57,6 +57,19 @@ def law_log_prob(d: Any, y: Array) -> Array:
         return d.log_prob(y)
 
 
+def columns_of(likelihood: Any, outputs: Array) -> Array:
+    """`outputs`, if their last axis is as wide as the likelihood reads; a sentence where it is not."""
+    width, free = likelihood.width, likelihood.free
+    shape = jnp.shape(outputs)
+    if not shape or shape[-1] != width + free:
+        which = f", the last {free} of them free parameters (see `attach`)" if free else ""
+        raise InputError(
+            f"{likelihood!r} expected outputs of shape (…, {width + free}){which}, but got {shape}: index or widen the "
+            "network's last layer."
+        )
+    return outputs
+
+
 def check_floor(name: str, value: Any) -> None:
     """Raise unless `value` is a finite number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:

@@ -56,6 +56,8 @@ def check_unit(y: Any, name: str) -> Any:
 def check_within(y: Any, lower: float, upper: float, name: str) -> Any:
     """Targets `(N,)` from `lower` to `upper`, ends included."""
     y = check_real(y, 1, name)
+    if is_concrete(y) and y.dtype.kind == "f":  # 0.7 in float32 is below 0.7
+        lower, upper = (float(np.asarray(end, y.dtype)) for end in (lower, upper))
     hint = "Outcomes beyond a limit are recorded at it: use np.clip."
     said = f"{name} expected targets from {lower:g} to {upper:g}"
     return _hold(y, lambda v: (v >= lower) & (v <= upper), said, hint)

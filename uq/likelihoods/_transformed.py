@@ -165,7 +165,7 @@ class Transformed:
         w = jnp.asarray(y, jnp.result_type(float))
         for change in self.transforms:
             w = change.forward(w)
-        return (w - self._loc) / self._scale
+        return self._at_limits(jnp, (w - self._loc) / self._scale, w)
 
     def host_to_base(self, y: ArrayLike) -> np.ndarray:
         """`z` for `y` in float64."""
@@ -173,7 +173,19 @@ class Transformed:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for change in self.transforms:
                 w = change.forward(w, np)
-        return (w - np.asarray(self.loc)) / np.asarray(self.scale)
+        kind = np.float32 if getattr(y, "dtype", None) == np.float32 else np.float64
+        return self._at_limits(np, (w - np.asarray(self.loc)) / np.asarray(self.scale), w, kind)
+
+    def _at_limits(self, xp: Any, z: Any, w: Any, kind: Any = None) -> Any:
+        """`z`, where a rounding away from a limit of the base, the limit: there outcomes have a probability."""
+        if not hasattr(self.base, "at_limit"):
+            return z
+        scale = xp.asarray(self.scale, z.dtype)
+        room = 4 * np.finfo(kind or z.dtype).eps * (xp.abs(w) + xp.abs(xp.asarray(self.loc, z.dtype))) / scale
+        for end in (self.base.lower, self.base.upper):
+            if end is not None:
+                z = xp.where(xp.abs(z - end) <= room, xp.asarray(end, z.dtype), z)
+        return z
 
     def from_base(self, z: ArrayLike) -> Array:
         """`y` for `z`, rising in each output; in float64 on the host where both are concrete."""
@@ -188,7 +200,11 @@ class Transformed:
 
     def host_from_base(self, z: ArrayLike) -> np.ndarray:
         """`y` for `z` in float64."""
-        w = np.asarray(self.loc) + np.asarray(self.scale) * np.asarray(z, np.float64)
+        exact = np.asarray(z, np.float64)
+        for end in (self.base.lower, self.base.upper) if hasattr(self.base, "at_limit") else ():
+            if end is not None:  # a limit as float32 holds it is the limit
+                exact = np.where(np.asarray(z) == np.asarray(end, np.asarray(z).dtype), end, exact)
+        w = np.asarray(self.loc) + np.asarray(self.scale) * exact
         with np.errstate(over="ignore"):
             for change in reversed(self.transforms):
                 w = change.inverse(w, np)

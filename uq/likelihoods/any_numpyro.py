@@ -11,7 +11,7 @@ import numpy as np
 
 from .._checks import InputError, check_count
 from .._typing import Array
-from ._links import law_log_prob
+from ._links import columns_of, law_log_prob
 from ._targets import _hold, check_counts, check_indicators, check_labels, check_real
 
 
@@ -35,7 +35,7 @@ class FromNumpyro:
         return d.log_prob(y) if d.event_shape else law_log_prob(d, y)
 
     def distribution(self, outputs: Array) -> Any:
-        return self.function(outputs)
+        return self.function(columns_of(self, outputs))
 
     def check(self, y: Any) -> Any:
         name = f"from_numpyro({_title(self.function)})"

@@ -11,7 +11,7 @@ from jax.scipy.special import log_ndtr
 
 from .._checks import InputError
 from .._typing import Array
-from ._links import check_floor, positive, raw_of
+from ._links import check_floor, columns_of, positive, raw_of
 from ._targets import check_within
 from .gaussian import _normal_log_prob
 
@@ -71,6 +71,7 @@ class Censored:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation before clipping, in the units of `y`, each `(…,)`."""
+        outputs = columns_of(self, outputs)
         mean, scale = outputs[..., 0], positive(outputs[..., 1], self.min_scale)
         if self.lower is None or self.upper is None:
             return self.limit + mean, scale

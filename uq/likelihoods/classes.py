@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .._checks import check_count
 from .._typing import Array
+from ._links import columns_of
 from ._targets import check_indicators, check_labels
 
 
@@ -44,6 +45,7 @@ class Categorical:
 
     def log_probs(self, outputs: Array) -> Array:
         """Log-probability of each class, `(…, C)`."""
+        outputs = columns_of(self, outputs)
         return jax.nn.log_softmax(outputs, axis=-1)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
@@ -52,6 +54,7 @@ class Categorical:
     def distribution(self, outputs: Array) -> Any:
         import numpyro.distributions as dist
 
+        outputs = columns_of(self, outputs)
         return dist.Categorical(logits=outputs, validate_args=False)
 
     def check(self, y: Any) -> Any:
@@ -73,15 +76,18 @@ class Bernoulli:
 
     def log_probs(self, outputs: Array) -> Array:
         """Log-probability of 0 and of 1, `(…, 2)`."""
+        outputs = columns_of(self, outputs)
         return jnp.stack([jax.nn.log_sigmoid(-outputs[..., 0]), jax.nn.log_sigmoid(outputs[..., 0])], -1)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
+        outputs = columns_of(self, outputs)
         logit = outputs[..., 0]
         return jax.nn.log_sigmoid(jnp.where(y == 1, logit, -logit))
 
     def distribution(self, outputs: Array) -> Any:
         import numpyro.distributions as dist
 
+        outputs = columns_of(self, outputs)
         return dist.Bernoulli(logits=outputs[..., 0], validate_args=False)
 
     def check(self, y: Any) -> Any:
@@ -118,11 +124,13 @@ class Multilabel:
         return self.num_labels
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
+        outputs = columns_of(self, outputs)
         return jax.nn.log_sigmoid(jnp.where(y == 1, outputs, -outputs)).sum(-1)
 
     def distribution(self, outputs: Array) -> Any:
         import numpyro.distributions as dist
 
+        outputs = columns_of(self, outputs)
         return dist.Bernoulli(logits=outputs, validate_args=False).to_event(1)
 
     def check(self, y: Any) -> Any:
@@ -159,6 +167,7 @@ class Ordinal:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """The latent location `(…,)` and the rising cutpoints `(…, C−1)`."""
+        outputs = columns_of(self, outputs)
         first, rest = outputs[..., 1:2], outputs[..., 2:]
         first = first - 0.5 * (self.num_classes - 2) * (math.log(2) + self.min_gap)
         gaps = jax.nn.softplus(rest) + self.min_gap
@@ -172,7 +181,8 @@ class Ordinal:
         latent, cuts = self.parameters(outputs)
         below = jax.nn.log_sigmoid(cuts - latent[..., None])
         above = jax.nn.log_sigmoid(latent[..., None] - cuts)
-        between = jnp.log(-jnp.expm1(cuts[..., :-1] - cuts[..., 1:]))
+        gaps = jax.nn.softplus(outputs[..., 2:]) + self.min_gap  # not differences of cuts, which round to 0 far out
+        between = jnp.log(-jnp.expm1(-gaps))
         middle = below[..., 1:] + above[..., :-1] + between
         return jnp.concatenate([below[..., :1], middle, above[..., -1:]], -1)
 

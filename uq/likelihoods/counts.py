@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import Array
-from ._links import MEAN_LIMIT, SHAPE_LIMIT, as_outcome, bounded_exp, law_log_prob, limited
+from ._links import MEAN_LIMIT, SHAPE_LIMIT, as_outcome, bounded_exp, columns_of, law_log_prob, limited
 from ._targets import check_counts
 
 
@@ -31,6 +31,7 @@ class Poisson:
 
     def parameters(self, outputs: Array) -> tuple[Array]:
         """The rate, `(…,)`."""
+        outputs = columns_of(self, outputs)
         return (bounded_exp(outputs[..., 0], MEAN_LIMIT),)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
@@ -64,6 +65,7 @@ class NegativeBinomial:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Mean and concentration, each `(…,)`."""
+        outputs = columns_of(self, outputs)
         return bounded_exp(outputs[..., 0], MEAN_LIMIT), bounded_exp(outputs[..., 1], SHAPE_LIMIT)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
@@ -96,10 +98,12 @@ class ZeroInflatedPoisson:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Probability of an additional zero, and rate, each `(…,)`."""
+        outputs = columns_of(self, outputs)
         gate = jax.nn.sigmoid(limited(outputs[..., 0], SHAPE_LIMIT))
         return gate, bounded_exp(outputs[..., 1], MEAN_LIMIT)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
+        outputs = columns_of(self, outputs)
         logit, rate = limited(outputs[..., 0], SHAPE_LIMIT), bounded_exp(outputs[..., 1], MEAN_LIMIT)
         stay = jax.nn.log_sigmoid(-logit)
         zero = jnp.logaddexp(jax.nn.log_sigmoid(logit), stay - rate)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from .._checks import check_count
 from .._typing import Array
-from ._links import check_floor, law_log_prob, raw_of
+from ._links import check_floor, columns_of, law_log_prob, raw_of
 from ._targets import check_labels, check_real
 from .classes import pick
 
@@ -50,6 +50,7 @@ class Evidential:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array, Array, Array]:
         """γ, ν, α, β of the normal-inverse-gamma, each `(…,)`."""
+        outputs = columns_of(self, outputs)
         raw = jax.nn.softplus(outputs[..., 1:]) + self.floor
         return outputs[..., 0], raw[..., 0], 1 + raw[..., 1], raw[..., 2]
 
@@ -106,6 +107,7 @@ class DirichletEvidential:
 
     def parameters(self, outputs: Array) -> tuple[Array]:
         """The concentrations, `(…, C)`."""
+        outputs = columns_of(self, outputs)
         return (jax.nn.softplus(outputs) + 1,)
 
     def vacuity(self, outputs: Array) -> Array:

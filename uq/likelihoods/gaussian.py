@@ -12,7 +12,7 @@ import numpy as np
 
 from .._checks import InputError, check_count
 from .._typing import Array
-from ._links import positive, raw_of
+from ._links import columns_of, positive, raw_of
 from ._targets import check_real
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -48,6 +48,7 @@ class Gaussian:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation, `(…,)` for one output and `(…, D)` for several."""
+        outputs = columns_of(self, outputs)
         mean, raw = outputs[..., : self.num_outputs], outputs[..., self.num_outputs :]
         scale = positive(raw, self.min_scale)
         return (mean[..., 0], scale[..., 0]) if self.num_outputs == 1 else (mean, scale)
@@ -97,6 +98,7 @@ class HomoscedasticGaussian:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation, `(…,)` for one output and `(…, D)` for several."""
+        outputs = columns_of(self, outputs)
         return Gaussian(self.num_outputs, self.min_scale).parameters(outputs)
 
     def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
@@ -148,6 +150,7 @@ class FullCovarianceGaussian:
 
     def _whitening(self, outputs: Array) -> tuple[Array, Array, Array]:
         """Means `(…, D)`, innovation scales `(…, D)` and T `(…, D, D)`."""
+        outputs = columns_of(self, outputs)
         num = self.num_outputs
         mean, raw, below = outputs[..., :num], outputs[..., num : 2 * num], outputs[..., 2 * num :]
         rows, cols = jnp.tril_indices(num, -1)
@@ -156,6 +159,7 @@ class FullCovarianceGaussian:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Mean `(…, D)` and lower Cholesky factor of the covariance `(…, D, D)`."""
+        outputs = columns_of(self, outputs)
         mean, scale, unit = self._whitening(outputs)
         eye = jnp.broadcast_to(jnp.eye(self.num_outputs, dtype=outputs.dtype), unit.shape)
         inverse = jax.scipy.linalg.solve_triangular(unit, eye, lower=True, unit_diagonal=True)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from .._checks import InputError, check_count
 from .._typing import Array
+from ._links import columns_of
 from ._points import normal_points
 from ._targets import check_labels
 from .classes import pick
@@ -59,6 +60,7 @@ class HeteroscedasticLogits:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array, Array]:
         """Means `(…, C)`, scales `(…, C)` and V `(…, C, R)`."""
+        outputs = columns_of(self, outputs)
         num = self.num_classes
         scale = jax.nn.softplus(outputs[..., num : 2 * num]) + self.min_scale
         return outputs[..., :num], scale, outputs[..., 2 * num :].reshape(*outputs.shape[:-1], num, self.rank)

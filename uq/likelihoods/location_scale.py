@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .._checks import InputError
 from .._typing import Array
-from ._links import check_floor, law_log_prob, positive, raw_of
+from ._links import check_floor, columns_of, law_log_prob, positive, raw_of
 from ._targets import check_real
 
 MIN_DF, MAX_DF = 2.1, 200.0
@@ -51,6 +51,7 @@ class StudentT:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array, Array]:
         """Degrees of freedom, location and scale, each `(…,)`."""
+        outputs = columns_of(self, outputs)
         loc, scale = outputs[..., 0], positive(outputs[..., 1], self.min_scale)
         if self.df is not None:
             return jnp.full_like(loc, self.df), loc, scale
@@ -98,6 +99,7 @@ class Laplace:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Location and scale, each `(…,)`."""
+        outputs = columns_of(self, outputs)
         return outputs[..., 0], positive(outputs[..., 1], self.min_scale)
 
     def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .._checks import check_count
 from .._typing import Array
-from ._links import check_floor, positive, raw_of
+from ._links import check_floor, columns_of, positive, raw_of
 from ._targets import check_real
 from .gaussian import _normal_log_prob
 
@@ -48,6 +48,7 @@ class MixtureDensity:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array, Array]:
         """Log-weights, means and scales, each `(…, K)`."""
+        outputs = columns_of(self, outputs)
         num = self.num_components
         mean = outputs[..., num : 2 * num] + self._apart(outputs.dtype)
         weight = jax.nn.log_softmax(outputs[..., :num], axis=-1)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._typing import Array
-from ._links import MEAN_LIMIT, SHAPE_LIMIT, bounded_exp, check_floor, law_log_prob, limited, positive
+from ._links import MEAN_LIMIT, SHAPE_LIMIT, bounded_exp, check_floor, columns_of, law_log_prob, limited, positive
 from ._targets import check_positive, check_unit
 from .gaussian import Gaussian
 
@@ -39,9 +39,11 @@ class LogNormal:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of log y, each `(…,)`."""
+        outputs = columns_of(self, outputs)
         return outputs[..., 0], positive(outputs[..., 1], self.min_scale)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
+        outputs = columns_of(self, outputs)
         log_y = jnp.log(y)
         return Gaussian(1, self.min_scale).log_prob(outputs, log_y) - log_y
 
@@ -73,6 +75,7 @@ class Gamma:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Concentration and rate, each `(…,)`; the mean is their ratio."""
+        outputs = columns_of(self, outputs)
         concentration = bounded_exp(outputs[..., 1], SHAPE_LIMIT)
         return concentration, concentration * jnp.exp(-limited(outputs[..., 0], MEAN_LIMIT))
 
@@ -114,6 +117,7 @@ class Beta:
 
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """The concentrations of 1 and of 0, each `(…,)`."""
+        outputs = columns_of(self, outputs)
         logit, precision = limited(outputs[..., 0], SHAPE_LIMIT), bounded_exp(outputs[..., 1], SHAPE_LIMIT)
         return jax.nn.sigmoid(logit) * precision, jax.nn.sigmoid(-logit) * precision
 

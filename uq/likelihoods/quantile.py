@@ -13,7 +13,7 @@ from jax.nn import softplus
 
 from .._checks import InputError, check_level
 from .._typing import Array
-from ._links import check_floor, law_log_prob, raw_of
+from ._links import check_floor, columns_of, law_log_prob, raw_of
 from ._targets import check_real
 
 
@@ -57,6 +57,7 @@ class Quantile:
 
     def parameters(self, outputs: Array) -> tuple[Array]:
         """The quantiles, `(…, Q)`, rising."""
+        outputs = columns_of(self, outputs)
         middle = len(self.levels) // 2
         normal = np.array([NormalDist().inv_cdf(level) for level in self.levels])
         gap = jnp.asarray(np.diff(normal), outputs.dtype)

@@ -15,6 +15,9 @@ import numpy as np
 from .. import laws
 from .._checks import InputError, is_concrete
 from .._typing import Array, Key
+from ..laws._family import has_steps
+from ..laws._host_scipy import sound
+from ..laws.mixture import just_below
 from ..predictive import Predictive
 from . import _inputs
 from ._parameters import check_parameters, given, innermost
@@ -33,6 +36,8 @@ class Forecast(Protocol):
     """Shape of the outcomes."""
     discrete: bool
     """Whether outcomes are whole numbers."""
+    steps: bool
+    """Whether single outcomes have a probability: of counts, draws, and outcomes clipped at a limit."""
 
     def check(self, y: Any) -> Any:
         """Outcomes of shape `shape`, numbers, finite."""
@@ -44,7 +49,7 @@ class Forecast(Protocol):
         """P(Y ≤ y), of shape `shape`."""
 
     def cdf_below(self, y: Any) -> Any:
-        """P(Y < y): `cdf` but for discrete outcomes."""
+        """P(Y < y): `cdf` but where single outcomes have a probability."""
 
     def quantile(self, level: Any) -> Any:
         """`shape` for one level, `(Q, *shape)` for several."""
@@ -98,6 +103,7 @@ class _Mixture:
         self.shape: tuple[int, ...]
         self.shape = (len(pred),) if pred.num_outputs == 1 else (len(pred), pred.num_outputs)
         self.discrete = getattr(pred, "discrete", False)
+        self.steps = getattr(pred, "steps", self.discrete)
 
     def check(self, y: Any) -> Any:
         return self.pred._check_y(y)
@@ -109,7 +115,7 @@ class _Mixture:
         return self.pred.cdf(y)
 
     def cdf_below(self, y: Any) -> Any:
-        return self.pred.cdf(jnp.asarray(y) - 1) if self.discrete else self.pred.cdf(y)
+        return self.pred.cdf_below(y) if self.steps else self.pred.cdf(y)
 
     def quantile(self, level: Any) -> Any:
         return self.pred.quantile(level)
@@ -140,10 +146,13 @@ class _Numpyro:
         check_parameters(name, d)
         self.name, self.d = name, d
         self.shape = tuple(d.batch_shape) + tuple(d.event_shape)
-        self.discrete = bool(d.support.is_discrete)
+        self.discrete, self.steps = bool(d.support.is_discrete), has_steps(d)
 
     def check(self, y: Any) -> Any:
         y = _outcomes(self.name, self.shape, y)
+        if self.steps and not self.discrete:  # 0.1 in float64 is no outcome of a law that is clipped to float32's 0.1
+            kinds = [leaf.dtype for leaf in given(self.d) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+            y = y.astype(widest(kinds)) if kinds else y
         classes = _inputs.num_classes(self.d)
         return y if classes is None else _inputs.labels(self.name, y, classes)
 
@@ -170,7 +179,9 @@ class _Numpyro:
         return self._law("cdf", y)
 
     def cdf_below(self, y: Any) -> Any:
-        return self._law("cdf", y - 1) if self.discrete else self._law("cdf", y)
+        if self.discrete or not self.steps:
+            return self._law("cdf", y - 1 if self.discrete else y)
+        return self._law("cdf", just_below(y))
 
     def quantile(self, level: Any) -> Any:
         if _quicker_on_host(jax.tree.leaves(self.d), level):
@@ -209,8 +220,8 @@ class _Scipy:
                 f"`{name}` expected a {frozen.dist.name} distribution whose parameters are allowed (scales above 0, "
                 f"no NaN), but those of row {rows[0]} are not."
             )
-        self.name, self.frozen, self.shape = name, frozen, np.shape(low)
-        self.discrete = hasattr(frozen.dist, "pmf")
+        self.name, self.frozen, self.shape = name, sound(frozen), np.shape(low)
+        self.discrete = self.steps = hasattr(frozen.dist, "pmf")
 
     def check(self, y: Any) -> Any:
         y = _outcomes(self.name, self.shape, y)
@@ -256,7 +267,7 @@ class _Scipy:
 class _Draws:
     """Draws `(M, N)` or `(M, N, D)`, as the step function that they are."""
 
-    discrete = False
+    discrete, steps = False, True
 
     def __init__(self, name: str, draws: Any) -> None:
         draws = _inputs._array(name, draws)

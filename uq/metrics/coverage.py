@@ -22,10 +22,10 @@ def coverage(pred: Any, y: ArrayLike, *, level: float = 0.9, weight: Any = None,
     """Share of outcomes inside their central interval, ends included; it should come to `level`.
 
     The interval is equal-tailed: from the (1 − level) / 2 quantile to the (1 + level) / 2 quantile of the predictive
-    itself, also where the density is skewed or has several modes. For counts and draws quantiles are steps, so right
-    predictions cover `level` or a little more. Over several outputs it is the share of all intervals, not of
-    examples that are inside in every output. Right coverage on average may hide too much in one region and too little
-    in another (`coverage_by_spread`).
+    itself, also where the density is skewed or has several modes. For counts and draws quantiles are steps, and for
+    clipped outcomes they may be a limit, so right predictions cover `level` or a little more.
+    Over several outputs it is the share of all intervals, not of examples that are inside in every output. Right
+    coverage on average may hide too much in one region and too little in another (`coverage_by_spread`).
 
     Args:
       pred: a regression `Predictive`, a numpyro or frozen scipy distribution, draws `(M, N)` or `(M, N, D)`, or a pair
@@ -72,7 +72,7 @@ def covered(name: str, pred: Any, y: ArrayLike, level: float, weight: Any = None
         first, last = (max(int(np.ceil(len(draws) * q - 1e-9)), 1) for q in (tail, 1 - tail))
         return (upto >= first) & (below < last)
     upto = forecast.cdf(outcome)
-    if forecast.discrete:
+    if forecast.steps:
         return (upto >= tail) & (forecast.cdf_below(outcome) < 1 - tail)
     return (upto >= tail) & (upto <= 1 - tail)
 

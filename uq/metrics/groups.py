@@ -201,7 +201,7 @@ def _between(name: str, pred: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     y = law.check(y)
     if is_forecast(pred):
         high = np.asarray(law.cdf(y), np.float64)
-        return (np.asarray(law.cdf_below(y), np.float64) if law.discrete else high), high
+        return (np.asarray(law.cdf_below(y), np.float64) if law.steps else high), high
     draws = np.asarray(pred)
     below, through = (draws < y).sum(0), (draws <= y).sum(0)
     return below / (len(draws) + 1), (through + 1) / (len(draws) + 1)

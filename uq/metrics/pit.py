@@ -1,7 +1,8 @@
 """Probability integral transforms: where in its predictive distribution each outcome fell.
 
 If the predictions are right these are uniform. A continuous forecast gives a number u = F(y). A forecast with steps,
-counts or draws, gives an interval (P(Y < y), P(Y ≤ y)] and u is uniform on it: at random, in the middle, or averaged.
+counts, draws or outcomes clipped at a limit, gives an interval (P(Y < y), P(Y ≤ y)] and u is uniform on it: at random,
+in the middle, or averaged.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ def span(name: str, pred: Any, y: Any, weight: Any = None) -> Span:
         kind = draws.dtype if jnp.issubdtype(draws.dtype, jnp.floating) else y.dtype
         return Span((below / (size + 1)).astype(kind), ((upto + 1) / (size + 1)).astype(kind), True, size)
     upto = forecast.cdf(y)
-    below = forecast.cdf_below(y) if forecast.discrete else upto
+    below = forecast.cdf_below(y) if forecast.steps else upto
     if weight is None and is_concrete(upto):
         host = np.asarray(upto)
         if not host.min(initial=0.0) >= 0:  # NaN fails every comparison
@@ -213,7 +214,7 @@ def span(name: str, pred: Any, y: Any, weight: Any = None) -> Span:
                 f"`{name}` expected predictions with a distribution function, but that of row {rows[0]} is NaN. "
                 "Check its parameters."
             )
-    return Span(below, upto, bool(forecast.discrete), 0)
+    return Span(below, upto, bool(forecast.steps), 0)
 
 
 def ranks(draws: Any, y: Any) -> tuple[Any, Any]:

@@ -49,7 +49,8 @@ def regression_calibration_error(
     predicting the marginal distribution of y scores as well. uncertainty-toolbox has kind "interval" and
     `levels=np.linspace(0, 1, 100)`; its "quantile" proportions are mirrored, P(u ≥ 1 − t).
 
-    Counts and draws have steps: each row spreads evenly over (P(Y < y), P(Y ≤ y)], as in `pit_histogram`, so that a
+    Counts, draws and outcomes clipped at a limit (`uq.likelihoods.Censored`) have steps: each row spreads evenly over
+    (P(Y < y), P(Y ≤ y)], as in `pit_histogram`, so that a
     right forecast has G(t) = t in expectation.
 
     Args:
@@ -220,7 +221,7 @@ def _calibration(
     at = tuple(levels.tolist())
     if key is None and _is_large(pred, y):
         forecast, outcome = prepared(name, pred, y, weight)
-        if not forecast.discrete and not hasattr(forecast, "draws"):
+        if not forecast.steps:
             rows = placed(_cdf(name, pred, outcome), weight, kind, at)
             return _of_rows_compiled(rows, weight, norm, at, kind, None, said)
     rows = _placed_by_quantiles(name, pred, y, weight, kind, levels)

@@ -13,7 +13,9 @@ from ..._checks import InputError, is_concrete
 from ...predictive import Predictive
 from .. import _inputs, class_scores, scores
 from .._estimate import check_weight
-from .._forecast import Forecast, forecast
+from .._forecast import Forecast, forecast, is_scipy
+from ..coverage import covered
+from ..pit import Span, span
 
 
 class Batch:
@@ -47,8 +49,16 @@ class Batch:
         return _inputs.classes("a streaming metric", self.pred, self.y)
 
     @cached_property
-    def cdf(self) -> Any:
-        return self.forecast.cdf(self.outcomes)
+    def span(self) -> Span:
+        """P(Y < y) and P(Y ≤ y)."""
+        return span("a streaming metric", self.pred, self.y)
+
+    def covered(self, level: float) -> Any:
+        """Which outcomes are inside their central interval."""
+        if self.span.steps:
+            return covered("a streaming metric", self.pred, self.y, level)
+        tail = (1 - level) / 2
+        return (self.span.upto >= tail) & (self.span.upto <= 1 - tail)
 
     @cached_property
     def log_score(self) -> Any:
@@ -120,7 +130,7 @@ def _taken(pred: Any, index: Any, size: int) -> Any:
     """Rows of the predictions: on the leading axis, or on the second of draws and of a `Predictive`."""
     if isinstance(pred, Predictive):
         return pred[index]
-    if _inputs.is_distribution(pred):
+    if _inputs.is_distribution(pred) or is_scipy(pred):
         return pred  # its parameters of masked rows must be valid
     array = _array(pred)
     return array[index] if array.shape[0] == size else array[:, index]

@@ -11,6 +11,7 @@ import numpy as np
 from ..._checks import check_count, is_concrete, unknown_name
 from .._binning import round_down, round_up
 from .._estimate import Estimate
+from ..pit import Span, share_below
 from . import _sums
 from ._context import Batch
 from ._metric import Additive, State, zero
@@ -110,9 +111,11 @@ class RegressionCalibrationError(Additive):
         return {"count": np.zeros((), np.int64), "cells": zero(self.num_outputs * (self.levels + 1))}
 
     def _quantities(self, batch: Batch) -> Any:
-        return batch.cdf
+        return (batch.span.below, batch.span.upto) if batch.span.steps else batch.span.upto
 
     def _accumulate(self, xp: Any, quantities: Any, weight: Any) -> State:
+        if isinstance(quantities, tuple):
+            return self._of_steps(xp, Span(quantities[0], quantities[1], True, 0), weight)
         columns = quantities.reshape(quantities.shape[0], self.num_outputs)
         levels = xp.asarray(round_down(np.arange(1, self.levels + 1) / (self.levels + 1), columns.dtype))
         cell = xp.searchsorted(levels, columns.reshape(-1), side="left").astype(np.int32)
@@ -123,6 +126,15 @@ class RegressionCalibrationError(Additive):
             "count": (weight > 0).sum().astype(whole),
             "cells": _sums.cells(xp, each, cell, self.num_outputs * (self.levels + 1)),
         }
+
+    def _of_steps(self, xp: Any, spans: Span, weight: Any) -> State:
+        """Of counts and draws each row spreads evenly over the cells between P(Y < y) and P(Y ≤ y)."""
+        share = share_below(xp, spans, np.arange(1, self.levels + 1) / (self.levels + 1))
+        none = xp.zeros_like(share[..., :1])
+        part = xp.diff(xp.concatenate([none, share, none + 1], axis=2), axis=2)
+        part = part.reshape(len(part), -1).astype(weight.dtype) * weight[:, None]
+        whole = np.int64 if xp is np else jnp.int32
+        return {"count": (weight > 0).sum().astype(whole), "cells": _sums.total(xp, _sums.of(xp, part))}
 
     def compute(self, state: State) -> Estimate:
         xp = np if is_concrete(state) else jnp

@@ -45,8 +45,7 @@ class Mean(Additive):
         if self.score == "accuracy":
             values = batch.top[1]
         elif self.score == "coverage":
-            tail = (1 - self.level) / 2
-            values = (batch.cdf >= tail) & (batch.cdf <= 1 - tail)
+            values = batch.covered(self.level)
         elif self.score == "interval_width":
             lower, upper = (batch.forecast.quantile(q) for q in ((1 - self.level) / 2, (1 + self.level) / 2))
             values = upper - lower
