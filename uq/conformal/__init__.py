@@ -1,7 +1,7 @@
 """Conformal prediction: intervals and sets with a guarantee for finite samples, from held-out outcomes.
 
 A procedure is a `Conformal`: `fit(pred, y) -> state` and `apply(state, pred, level=0.9)`, which gives intervals, or
-sets of classes. A `Score` says how ill a number conforms to its prediction; every procedure for numbers takes every score.
+sets of classes. A `Score` says how ill a number conforms to its prediction; procedures for numbers take any score.
 """
 
 from ._procedure import Conformal as Conformal
