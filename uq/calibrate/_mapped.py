@@ -67,7 +67,9 @@ class MappedPredictive(Predictive):
         self._one_output("log_prob")
         inner = self.unmapped
         if self.discrete:
-            mass = self.cdf(y) - self.cdf_below(y)
+            below, above = self.cdf(y), self.sf(y)
+            last = jnp.asarray(y, below.dtype) - 1
+            mass = jnp.where(below < 0.5, below - self.cdf_below(y), self.sf(last) - above)
             return jnp.log(jnp.where(mass > 0, mass, 1)) + jnp.where(mass > 0, 0, -jnp.inf)
         slope = jnp.diff(self.after) / jnp.diff(self.before)
         piece = jnp.clip(jnp.searchsorted(self.before, inner.cdf(y), side="right") - 1, 0, slope.shape[0] - 1)
@@ -90,19 +92,23 @@ class MappedPredictive(Predictive):
 
     # Integrals over levels: of the quantile function, in pieces that end at the knots of R
 
-    def _grid(self) -> tuple[Array, Array]:
-        """Levels of G and their weights, `(Q,)`: eight in each piece, and the outermost pieces cut in decades."""
-        cuts = np.concatenate([10.0 ** np.arange(-6, 0), [0.25, 0.5, 0.75], 1 - 10.0 ** np.arange(-1, -7, -1)])
-        ends = jnp.sort(jnp.concatenate([self.after, jnp.asarray(cuts, self.after.dtype)]))
-        middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
-        levels = middle[:, None] + half[:, None] * jnp.asarray(_NODES, ends.dtype)
-        return levels.reshape(-1), (half[:, None] * jnp.asarray(_WEIGHTS, ends.dtype)).reshape(-1)
+    def _over_levels(self) -> tuple[Array, Array]:
+        """Weights of levels of G, `(Q,)`, and quantiles there, `(Q, N, …)`, on the base's scale.
 
-    def _over_levels(self) -> tuple[Array, Array, Array]:
-        """Levels, weights, and quantiles `(Q, N, …)` on the base's scale."""
-        levels, share = self._grid()
-        upper = levels > 0.5
-        return levels, share, self._tails(jnp.where(upper, 1 - levels, levels), upper)
+        Eight in each piece, and more in the tails, which are cut in decades and measured from their own end.
+        """
+        tails, shares = zip(*(self._half(knots) for knots in (self.after, 1 - self.after)), strict=True)
+        upper = jnp.repeat(jnp.array([False, True]), tails[0].shape[0])
+        return jnp.concatenate(shares), self._tails(jnp.concatenate(tails), upper)
+
+    def _half(self, knots: Array) -> tuple[Array, Array]:
+        """Nodes and weights of one half of the levels, from its end to the middle."""
+        cuts = jnp.asarray([0.0, *10.0 ** np.arange(-7.0, 0), 0.25, 0.5], knots.dtype)
+        ends = jnp.sort(jnp.concatenate([jnp.minimum(knots, 0.5), cuts]))
+        middle, half = (ends[1:] + ends[:-1]) / 2, (ends[1:] - ends[:-1]) / 2
+        nodes = middle[:, None] + half[:, None] * jnp.asarray(_NODES, ends.dtype)
+        nodes = jnp.where(nodes > 0, nodes, 0.5)  # of an empty piece, whose weight is 0
+        return nodes.reshape(-1), (half[:, None] * jnp.asarray(_WEIGHTS, ends.dtype)).reshape(-1)
 
     def _moments(self) -> tuple[Array, Array, Array]:
         raise InputError(
@@ -112,14 +118,14 @@ class MappedPredictive(Predictive):
 
     @property
     def mean(self) -> Array:
-        _, share, quantiles = self._over_levels()
+        share, quantiles = self._over_levels()
         if not self._linear:
             return jnp.einsum("q,q...->...", share, self._from_base(quantiles))
         return self._from_base(jnp.einsum("q,q...->...", share, quantiles))
 
     @property
     def variance(self) -> Array:
-        _, share, quantiles = self._over_levels()
+        share, quantiles = self._over_levels()
         quantiles = quantiles if self._linear else self._from_base(quantiles)
         gap = quantiles - jnp.einsum("q,q...->...", share, quantiles)
         square = jnp.einsum("q,q...->...", share, gap**2)

@@ -70,7 +70,8 @@ def quantiles(shape: Shape = "linear", *, pieces: int | None = None) -> Recalibr
             raise InputError(f"`quantiles` expected at least {num} examples, one a piece, but got {len(value)}.")
         before, after = _empirical(value, share) if shape == "isotonic" else _pieces(value, share, num)
         if shape == "spline":
-            fine = np.linspace(0, 1, 201)
+            parts = np.linspace(0, 1, 11)[:-1]
+            fine = np.append((before[:-1, None] + np.diff(before)[:, None] * parts).reshape(-1), 1.0)
             before, after = fine, PchipInterpolator(before, after)(fine)
         before, after = _rising(before, after)
         dtype = jnp.result_type(float)

@@ -24,6 +24,8 @@ class ScaleState(NamedTuple):
 
     factor: Any
     """What standard deviations are multiplied by, () or `(D,)`."""
+    prior: Prior
+    """What a row's S² is taken together with, where few vote."""
 
 
 class VarianceState(NamedTuple):
@@ -70,18 +72,26 @@ def scale() -> Recalibrator:
         pred = as_predictive("scale", pred)
         found, residual, share = on_host(votes(pred), pred, y, weight, "scale")
         columns = share.reshape(-1, *(1,) * (residual.ndim - 1))
+        if residual.ndim == 1:
+            prior = prior_of(found, share)
+        else:
+            each = [prior_of(Votes(*(leaf[..., d] for leaf in found)), share) for d in range(residual.shape[1])]
+            prior = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
         # Endlessly many voters would err by S² / V less, and claim A + S²: the factor carries over to any number.
-        square = np.maximum(residual**2 - found.share * found.spread, 0)
-        ratio = (columns * square / (found.noise + found.spread)).mean(0)
+        spread = prior.moderated(found)
+        ratio = (columns * (residual**2 - found.share * spread) / (found.noise + spread)).mean(0)
         if np.any(ratio <= 0):
-            raise InputError("`scale` expected residuals that are not all 0, or smaller than members' disagreement.")
-        return ScaleState(jnp.asarray(np.sqrt(ratio), jnp.result_type(float)))
+            raise InputError(
+                "`scale` expected residuals that are not all 0, nor smaller than members' disagreement alone explains."
+            )
+        return jax.tree.map(_as_arrays, ScaleState(np.sqrt(ratio), prior))
 
     def apply(state: ScaleState, pred: Any) -> Predictive:
         pred = as_predictive("scale", pred)
         found = votes(pred)
         _check_outputs("scale", state.factor, found)
-        wanted = state.factor**2 * (found.noise + found.spread) + found.share * found.spread
+        spread = state.prior.moderated(found)
+        wanted = state.factor**2 * (found.noise + spread) + found.share * spread
         factor = jnp.broadcast_to(jnp.sqrt(wanted / found.variance), found.means.shape)
         centre = found.mean + factor * (found.means - found.mean)
         return reshaped(pred, centre, factor, found.means, jnp.minimum(state.factor, 1) * 0.5)
