@@ -63,11 +63,11 @@ def auto(candidates: Sequence[Recalibrator] | None = None, *, folds: int = 10, s
     """The recalibrator with the best cross-validated log score, or none where none is better.
 
     The calibration examples are split into `folds`; each candidate is fitted to all but one and scored on that one.
-    The simplest candidate (the first) within one standard error of the best is taken: more parameters must earn their
-    place. The state tells all scores, and what choosing is worth on new examples, choice included.
+    The best mean score is taken. The state tells all scores, and what choosing is worth on new examples, the choice
+    included.
 
     Args:
-      candidates: in order of simplicity; None is a list for the task: `scale`, `affine_variance`, `student_tails` for
+      candidates: None is a list for the task: `scale`, `affine_variance`, `student_tails` for
         numbers; `temperature`, `vector`, `dirichlet` for classes; `temperature`, `platt`, `beta` for yes or no. Those
         that cannot take the predictions (another family, a class that is missing) are passed over.
       folds: of the cross-validation.
@@ -139,17 +139,8 @@ def _cross_validated(
 
 
 def _choose(table: np.ndarray, share: np.ndarray) -> int:
-    """The first candidate within one standard error of the best; `table` is `(C, N)`."""
-    means = table @ share / share.sum()
-    best = int(np.argmin(means))
-    for k in range(best):
-        gap = table[k] - table[best]
-        if np.isfinite(gap).all():
-            mean = gap @ share / share.sum()
-            stderr = np.sqrt(share**2 @ (gap - mean) ** 2) / share.sum()
-            if mean <= stderr:
-                return k
-    return best
+    """The candidate with the best mean score, the first of equal ones; `table` is `(C, N)`."""
+    return int(np.argmin(table @ share))
 
 
 def _row(each: Recalibrator, column: np.ndarray, base: np.ndarray, share: np.ndarray) -> Candidate:
