@@ -241,6 +241,27 @@ def test_a_file_brings_it_back(posterior, tmp_path):
     np.testing.assert_array_equal(some.left_out, posterior.left_out[[1, 3]])
 
 
+def test_members_moments_and_intervals_that_need_no_rows_of_their_own():
+    """Jackknife+ after bootstrap on a cross-fitted ensemble: every member is left out by some rows."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(560, 1))
+    y = 100 + 20 * (x[:, 0] + 0.5 * rng.normal(size=560))
+    method = uq.deep_ensemble(NET, uq.likelihoods.Gaussian(), size=4)
+    posterior = uq.fit(method, (x[:160], y[:160]), key=0, epochs=60, holdout=uq.crossfit(2), progress=False)
+    seen, new = posterior.predict(x[:160]), posterior.predict(x[160:])
+    for k in range(4):
+        alone = posterior.take([k]).predict(x[:160])
+        np.testing.assert_allclose(seen.member_mean[k], alone.mean, rtol=1e-5)
+        np.testing.assert_allclose(seen.member_stddev[k], alone.stddev, rtol=1e-4)
+    procedure = uq.conformal.jackknife_after_bootstrap(uq.conformal.normalized())
+    state = procedure.fit((seen.member_mean, seen.member_stddev), y[:160], ~posterior.left_out)
+    interval = procedure.apply(state, (new.member_mean, new.member_stddev), level=0.9)
+    assert 0.85 < float(np.mean(np.asarray(interval.contains(y[160:])))) < 0.96
+    split = uq.conformal.split(uq.conformal.normalized())
+    found = split.apply(split.fit(posterior.out_of_fold(), y[:160]), new, level=0.9)
+    assert 0.85 < float(np.mean(np.asarray(found.contains(y[160:])))) < 0.97
+
+
 def test_fewer_members_than_folds():
     method = uq.deep_ensemble(NET, uq.likelihoods.Gaussian(), size=2)
     with pytest.warns(uq.UQWarning, match="the rows of 1 folds are left out by none"):

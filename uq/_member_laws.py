@@ -81,6 +81,12 @@ def moments(base: Any, change: Any, outputs: Array, weight: Array) -> tuple[Arra
 
 
 @compiled
+def each(base: Any, change: Any, outputs: Array, weight: Array) -> tuple[Array, Array]:
+    """Means and variances of the members."""
+    return laws.moments(members(base, change, outputs, weight))
+
+
+@compiled
 def log_prob(base: Any, change: Any, outputs: Array, weight: Array, y: Array) -> Array:
     return laws.mixture_log_prob((base if change is None else change).log_prob(inert(outputs, weight), y), weight)
 

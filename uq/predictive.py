@@ -188,6 +188,24 @@ class Predictive:
         _, aleatoric, epistemic = self._run(_member_laws.moments)
         return self._scaled(jnp.sqrt(aleatoric + epistemic), 1)
 
+    @property
+    def member_mean(self) -> Array:
+        """Mean of each member, `(M, N)` or `(M, N, D)`; what a member of weight 0 says means nothing."""
+        return self._members()[0]
+
+    @property
+    def member_stddev(self) -> Array:
+        """Standard deviation of each member; shapes as `member_mean`."""
+        return self._members()[1]
+
+    def _members(self) -> tuple[Array, Array]:
+        self._needs("regression", what="member_mean")
+        if not self._linear:
+            mean, variance = self._run_here(_member_laws.each)
+            return mean, jnp.sqrt(variance)
+        mean, variance = self._run(_member_laws.each)
+        return self._from_base(mean), self._scaled(jnp.sqrt(variance), 1)
+
     def residual(self, y: ArrayLike) -> Array:
         """`y − mean`, `(N,)` or `(N, D)`, formed before the target's shift is undone: 10⁶ ± 1 loses nothing."""
         self._needs("regression", what="residual")
