@@ -10,7 +10,8 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 FOLDERS = ("metrics", "calibrate", "conformal")
-PAGES = [page for folder in FOLDERS for page in sorted((DOCS / folder).glob("*.md"))] + [DOCS / "performance.md"]
+ALONE = ("calibration.md", "conformal.md", "performance.md")
+PAGES = [page for folder in FOLDERS for page in sorted((DOCS / folder).glob("*.md"))] + [DOCS / page for page in ALONE]
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.S)
 NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
