@@ -115,6 +115,18 @@ def test_what_few_voters_teach_holds_for_many():
 
 
 @pytest.mark.parametrize("recalibrator", [SCALE, AFFINE, TAILS], ids=lambda r: r.name)
+def test_a_single_voter_teaches_what_one_member_errs_by(recalibrator):
+    """As many folds as members: S² cannot be seen, and many voters get the variance that one deserves."""
+    means, scales, y = ensemble(16, 2000, 1, spread=0.5, claimed=0.0)
+    state = recalibrator.fit(gaussians(means, scales), y)
+    many, wide, _ = ensemble(17, 2000, 10, spread=0.5, claimed=0.0)
+    new = recalibrator.apply(state, gaussians(many, wide))
+    rtol = 0.35 if recalibrator is SCALE else 0.12  # one factor cannot follow both noise and disagreement
+    np.testing.assert_allclose(np.mean(new.variance), np.mean((y - means[0]) ** 2), rtol=rtol)
+    np.testing.assert_allclose(new.mean, many.mean(0), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("recalibrator", [SCALE, AFFINE, TAILS], ids=lambda r: r.name)
 def test_known_flaws_are_mended_and_calibrated_models_left_alone(recalibrator):
     means, scales, y = ensemble(7, 3000, 8, said=0.3, claimed=1.0)
     fresh = ensemble(8, 3000, 8, said=0.3, claimed=1.0)

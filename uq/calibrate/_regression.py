@@ -115,7 +115,7 @@ class Prior(NamedTuple):
     def moderated(self, found: Votes) -> Any:
         """The mean of the spread given S²: (d₀ s₀² + (V − 1) S²) / (d₀ + V − 1). (smyth2004, section 4.)"""
         known = 1 / found.share - 1
-        trust = 1 / (1 + known / self.worth)  # d₀ / (d₀ + V − 1), also for an infinite d₀
+        trust = 1 / (1 + known / self.worth)  # d₀ / (d₀ + V − 1), also for an infinite d₀, where nothing is learned
         return trust * self.level + (1 - trust) * found.spread
 
 
@@ -123,8 +123,8 @@ def prior_of(found: Votes, weight: np.ndarray) -> Prior:
     """The prior that a set of examples shows, for one output (smyth2004, section 6.2)."""
     known = 1 / found.share - 1
     use = (known > 0.5) & (found.spread > 0) & (weight > 0)
-    if use.sum() < 2:
-        return Prior(np.float64(0.0), np.float64(1.0))
+    if use.sum() < 2:  # a single voter each: what members differ by is part of the residuals, for good
+        return Prior(np.float64(0.0), np.float64(np.inf))
     half, share = known[use] / 2, weight[use] / weight[use].sum()
     log = np.log(found.spread[use]) - special.digamma(half) + np.log(half)
     centre = share @ log
