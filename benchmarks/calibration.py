@@ -124,8 +124,8 @@ def run(name, split, args):
 
 def table(path):
     records = [json.loads(line) for line in Path(path).read_text().splitlines()]
-    print("| set | splits | NLL before | NLL | score before | score | coverage of 90 % | chosen |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| set | splits | NLL before | NLL | score before | score | coverage of 90 % | s | chosen |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for name in SETS:
         for arm in ("cross-fit", "hold-out"):
             own = [r for r in records if r["set"] == name and r["arm"] == arm]
@@ -140,7 +140,8 @@ def table(path):
             covered = "" if name == "digits" else f"{np.mean([r['coverage'] for r in own]):.3f}"
             names = [r["chosen"] for r in own]
             chosen = ", ".join(f"{n} {names.count(n)}" for n in sorted(set(names), key=names.count, reverse=True))
-            print(f"| {name}, {arm} | {len(own)} | {' | '.join(cells)} | {covered} | {chosen} |")
+            seconds = np.median([r["seconds"] for r in own])
+            print(f"| {name}, {arm} | {len(own)} | {' | '.join(cells)} | {covered} | {seconds:.1f} | {chosen} |")
 
 
 def main():
