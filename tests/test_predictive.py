@@ -350,7 +350,7 @@ def test_wrong_inputs_get_a_sentence():
         uq.Predictive(pred.outputs, pred.likelihood, jnp.zeros(4))
     with pytest.raises(uq.InputError, match="sum to 1, but they sum to 4"):
         uq.Predictive(pred.outputs, pred.likelihood, jnp.ones(4))
-    with pytest.raises(uq.InputError, match=r"each of the 4 members, but has shape \(3,\)"):
+    with pytest.raises(uq.InputError, match=r"each of the 4 members, or \(4, 3\) of them, but has shape \(3,\)"):
         uq.Predictive(pred.outputs, pred.likelihood, jnp.full(3, 1 / 3))
     labels = classes()[0]
     with pytest.raises(uq.InputError, match="`quantile` is for regression"):

@@ -103,7 +103,7 @@ def bootstrap() -> CrossFit:
     """Each member trains on as many rows drawn with replacement, and leaves out those not drawn: about 37 %.
 
     References:
-      breiman1996oob, section 1; kim2020 (jackknife+ after bootstrap).
+      breiman1996, section 1; kim2020 (jackknife+ after bootstrap).
     """
     return CrossFit(bags=True)
 
