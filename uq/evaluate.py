@@ -18,7 +18,15 @@ from .table import Table
 _COLUMNS = ("metric", "value", "stderr", "lower", "upper", "calibrated", "count")
 
 
-def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9, weight: ArrayLike | None = None, key: Any = 0) -> Table:
+def evaluate(
+    pred: Any,
+    y: ArrayLike,
+    *,
+    level: float = 0.9,
+    weight: ArrayLike | None = None,
+    key: Any = 0,
+    before: Any = None,
+) -> Table:
     """Every metric that applies to the predictions, with standard errors, intervals and what calibration would give.
 
     Numbers: `log_score` (where there is a density), `crps`, `rmse`, `coverage` and `interval_width` at `level`,
@@ -36,6 +44,7 @@ def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9, weight: ArrayLike |
       weight: case weights, `(N,)`; rows of weight 0 are left out.
       key: a key, a seed or `metrics.Resample`, for the bootstrap and for the simulated calibrated model, 1,000 each
         unless told, a fifth of it for `smooth_calibration_error`; None leaves both out.
+      before: other predictions of the same outcomes, such as those before recalibration; their values get a column.
     Returns:
       A `Table` with columns metric, value, stderr, lower and upper (95 % bootstrap interval), calibrated (the mean that
       a perfectly calibrated model of these predictions would score on as many examples, where it is not 0 or known)
@@ -55,6 +64,23 @@ def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9, weight: ArrayLike |
       auroc ↑                      1.000        –      –      –           –      3
       entropy                     0.6059  0.04360      –      –           –      3
     """
+    rows = _rows(pred, y, level, weight, key)
+    better: dict[str, str | float] = {
+        name: "higher" if name in ("accuracy", "auroc") else "lower"
+        for name in rows
+        if name not in ("entropy", "mutual_information", "epistemic_share")
+    }
+    if "coverage" in rows:
+        better["coverage"] = level
+    if before is None:
+        return Table(_COLUMNS, tuple(_row(name, found) for name, found in rows.items()), better=better)
+    old = {name: float(found) for name, found in _rows(before, y, level, weight, None).items()}
+    values = tuple((name, old.get(name), *_row(name, found)[1:]) for name, found in rows.items())
+    return Table(("metric", "before", *_COLUMNS[1:]), values, better=better)
+
+
+def _rows(pred: Any, y: Any, level: float, weight: Any, key: Any) -> dict[str, Estimate]:
+    """Every metric that applies, by name."""
     check_level("level", level)
     if not is_concrete((pred, y, weight)) and not _inputs.is_distribution(pred):
         raise InputError("`evaluate` makes a table of numbers and cannot run under jit; call the metrics themselves.")
@@ -67,15 +93,7 @@ def evaluate(pred: Any, y: ArrayLike, *, level: float = 0.9, weight: ArrayLike |
                 "that do not exclude each other: evaluate them one by one, `uq.evaluate(pred.probs[:, 0], y[:, 0])`."
             )
         check_finite("pred", pred.mean)
-    rows = _numbers(pred, y, level, weight, key) if _of_numbers(pred, y) else _classes(pred, y, weight, key)
-    better: dict[str, str | float] = {
-        name: "higher" if name in ("accuracy", "auroc") else "lower"
-        for name in rows
-        if name not in ("entropy", "mutual_information", "epistemic_share")
-    }
-    if "coverage" in rows:
-        better["coverage"] = level
-    return Table(_COLUMNS, tuple(_row(name, found) for name, found in rows.items()), better=better)
+    return _numbers(pred, y, level, weight, key) if _of_numbers(pred, y) else _classes(pred, y, weight, key)
 
 
 def _of_numbers(pred: Any, y: Any) -> bool:
@@ -108,7 +126,7 @@ def _numbers(pred: Any, y: Any, level: float, weight: Any, key: Any) -> dict[str
     width = metrics.interval_width(pred, level=level)
     found["interval_width"] = mean(width, estimand=f"mean width of {level:g} intervals", **more)
     found["regression_calibration_error"] = metrics.regression_calibration_error(pred, y, **more)
-    if isinstance(pred, Predictive):
+    if isinstance(pred, Predictive) and pred.has_parts:
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.asarray(pred.epistemic, np.float64) / np.asarray(pred.variance, np.float64)
         live = slice(None) if weight is None else np.asarray(weight) > 0

@@ -82,6 +82,11 @@ class Predictive:
         return self.likelihood.task
 
     @property
+    def has_parts(self) -> bool:
+        """Whether the variance has aleatoric and epistemic parts: not of a distribution function that was mapped."""
+        return True
+
+    @property
     def _base(self) -> Any:
         return self.likelihood.base if isinstance(self.likelihood, Transformed) else self.likelihood
 

@@ -41,6 +41,10 @@ class MappedPredictive(Predictive):
         return super().__repr__().replace("Predictive(", "MappedPredictive(", 1)
 
     @property
+    def has_parts(self) -> bool:
+        return False
+
+    @property
     def unmapped(self) -> Predictive:
         """The mixture before the map."""
         return Predictive(self.outputs, self.likelihood, self.weight)
