@@ -75,8 +75,9 @@ def evaluate(
     if before is None:
         return Table(_COLUMNS, tuple(_row(name, found) for name, found in rows.items()), better=better)
     old = {name: float(found) for name, found in _rows(before, y, level, weight, None).items()}
-    values = tuple((name, old.get(name), *_row(name, found)[1:]) for name, found in rows.items())
-    return Table(("metric", "before", *_COLUMNS[1:]), values, better=better)
+    both = {name: _row(name, found) for name, found in rows.items()}
+    values = tuple((*row[:2], old.get(name), *row[2:]) for name, row in both.items())
+    return Table((*_COLUMNS[:2], "before", *_COLUMNS[2:]), values, better=better)
 
 
 def _rows(pred: Any, y: Any, level: float, weight: Any, key: Any) -> dict[str, Estimate]:
