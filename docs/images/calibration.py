@@ -27,11 +27,21 @@ def main():
     y = (y - mean) / scale
     layers = [layer for _ in range(2) for layer in (nn.Dense(128), nn.relu)]
     optimizer = uq.optimizers.one_cycle(0.01, weight_decay=1e-3)
-    method = uq.deep_ensemble(nn.Sequential([*layers, nn.Dense(2)]), uq.likelihoods.Gaussian(), optimizer, size=10)
-    posterior = uq.fit(method, (x[train], y[train]), key=0, epochs=500, batch_size=50, validation=0, calibrate="auto")
+    method = uq.deep_ensemble(
+        nn.Sequential([*layers, nn.Dense(2)]),
+        uq.likelihoods.Gaussian(),
+        optimizer,
+        loss=uq.losses.beta_nll(0.5),
+        size=20,
+    )
+    settings = {"epochs": 2000, "batch_size": 50, "validation": 0, "holdout": uq.crossfit(10), "calibrate": "auto"}
+    posterior = uq.fit(method, (x[train], y[train]), key=0, **settings)
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.2), dpi=120, layout="constrained")
     levels = np.linspace(0.02, 0.98, 49)
-    for calibrated, colour, name in ((False, RED, "ten members as trained"), (True, BLUE, "recalibrated out of fold")):
+    for calibrated, colour, name in (
+        (False, RED, "twenty members as trained"),
+        (True, BLUE, "recalibrated out of fold"),
+    ):
         pred = posterior.predict(x[test], calibrated=calibrated)
         score = -float(pred.log_prob(y[test]).mean())
         value = np.asarray(pred.cdf(y[test]))
