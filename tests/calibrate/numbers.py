@@ -37,8 +37,6 @@ def ensemble(seed, num, size, *, noise=1.0, spread=0.5, said=1.0, claimed=1.0, d
 
 
 def mixture_log_score(means, scales, y, df=None):
-    if df is None:
-        log_prob = stats.norm.logpdf(y, means, scales)
-    else:
-        log_prob = stats.t.logpdf(y, df, means, scales * np.sqrt((df - 2) / df))
+    law = stats.norm(means, scales) if df is None else stats.t(df, means, scales)
+    log_prob = law.logpdf(y)
     return -(special.logsumexp(log_prob, axis=0) - np.log(len(means)))

@@ -156,7 +156,7 @@ def reshaped(
       centre, factor, means: `(M, N)` or `(M, N, D)`, on the base's scale.
       least: a number that no factor is below, `()` or `(D,)`: scales have floors in the units of the outputs, and those
         become so much smaller.
-      inverse_df: members become Student's t of 1 / `inverse_df` degrees of freedom and the same variance, `()`.
+      inverse_df: members become Student's t of 1 / `inverse_df` degrees of freedom and the same scale, `()`.
     """
     base, unit = pred._base, least / 2
     loc, scale = (centre - factor * means) / unit, factor / unit
@@ -172,12 +172,12 @@ def reshaped(
 
 
 def _with_tails(base: Any, outputs: Array, inverse_df: Array) -> tuple[Any, Array]:
-    """Normal members as Student's t of the same variance."""
+    """Normal members as Student's t of the same scale."""
     mean, scale = base.parameters(outputs)
     kind = StudentT(min_scale=0.0)
     df = jnp.clip(1 / inverse_df, MIN_DF, MAX_DF)
     share = jnp.clip(jnp.log(df / MIN_DF) / np.log(MAX_DF / MIN_DF), 1e-6, 1 - 1e-6)
-    raw = raw_of(scale * jnp.sqrt((df - 2) / df), kind.min_scale)
+    raw = raw_of(scale, kind.min_scale)
     third = jnp.broadcast_to(jnp.log(share) - jnp.log1p(-share), mean.shape)
     return kind, jnp.stack([mean, raw, third.astype(mean.dtype)], -1)
 

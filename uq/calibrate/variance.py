@@ -40,7 +40,7 @@ class VarianceState(NamedTuple):
     prior: Prior
     """What a row's S² is taken together with, where few vote."""
     inverse_df: Any
-    """1 / degrees of freedom of the members; 0 is normal."""
+    """1 / degrees of freedom of the members, 0 for normal ones; their variances above are squared scales then."""
     fitted: Fitted
 
 
@@ -124,7 +124,9 @@ def student_tails() -> Recalibrator:
     """`affine_variance` whose members become Student's t, of one number of degrees of freedom fitted with it.
 
     Overconfident networks have a few residuals that are far out; a normal law can only answer by widening every
-    prediction. For predictions with `Gaussian` or `HomoscedasticGaussian` members of one output.
+    prediction. What `affine_variance` says of variances holds for squared scales here: the bulk of the errors shrinks
+    with the number of voters, and a variance that a few residuals make would hide it. For predictions with `Gaussian` or
+    `HomoscedasticGaussian` members of one output.
 
     References:
       lange1989, section 2. Checked against scipy.stats.t.fit.
@@ -237,19 +239,19 @@ def _mixed(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _loss(error: np.ndarray, variance: np.ndarray, inverse_df: float) -> tuple[np.ndarray, ...]:
-    """Minus the log-density of errors under a Student's t of the given variance (normal where `inverse_df` is 0).
+    """Minus the log-density of errors under a Student's t of the given squared scale (normal where `inverse_df` is 0).
 
-    And its derivatives by the error, the variance and 1 / df.
+    And its derivatives by the error, the squared scale and 1 / df.
     """
     square = error**2
     if inverse_df == 0:
         loss = 0.5 * (square / variance + np.log(2 * np.pi * variance))
         return loss, error / variance, 0.5 * (1 - square / variance) / variance, np.zeros_like(loss)
     df, half = 1 / inverse_df, (1 / inverse_df + 1) / 2
-    q = square / (variance * (df - 2))
+    q = square / (variance * df)
     pull = half * q / (1 + q)
-    constant = special.gammaln(df / 2) - special.gammaln(half) + 0.5 * np.log(np.pi * (df - 2))
+    constant = special.gammaln(df / 2) - special.gammaln(half) + 0.5 * np.log(np.pi * df)
     loss = constant + 0.5 * np.log(variance) + half * np.log1p(q)
-    by_error = 2 * half * error / ((1 + q) * variance * (df - 2))
-    by_df = 0.5 * (special.digamma(df / 2) - special.digamma(half) + np.log1p(q)) + (0.5 - pull) / (df - 2)
+    by_error = 2 * half * error / ((1 + q) * variance * df)
+    by_df = 0.5 * (special.digamma(df / 2) - special.digamma(half) + np.log1p(q)) + (0.5 - pull) / df
     return loss, by_error, (0.5 - pull) / variance, -by_df * df**2
