@@ -125,8 +125,8 @@ def student_tails() -> Recalibrator:
 
     Overconfident networks have a few residuals that are far out; a normal law can only answer by widening every
     prediction. What `affine_variance` says of variances holds for squared scales here: the bulk of the errors shrinks
-    with the number of voters, and a variance that a few residuals make would hide it. For predictions with `Gaussian` or
-    `HomoscedasticGaussian` members of one output.
+    with the number of voters, and a variance that a few residuals make would hide it. For predictions with `Gaussian`
+    or `HomoscedasticGaussian` members of one output.
 
     References:
       lange1989, section 2. Checked against scipy.stats.t.fit.
