@@ -26,10 +26,10 @@ def ctrl_c_as_usual():
 
 @pytest.fixture(autouse=True, scope="module")
 def memory_of_one_module():
-    """Compiled programs pile up: past two gigabytes they are dropped, after a module that no other shares them with."""
+    """Compiled programs pile up: past four gigabytes they are dropped, after a module that no other shares them with."""
     yield
     held = Path("/proc/self/statm")
-    if held.exists() and int(held.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > 2 * 2**30:
+    if held.exists() and int(held.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > 4 * 2**30:
         jax.clear_caches()
         gc.collect()
 
