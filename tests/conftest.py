@@ -26,7 +26,7 @@ def ctrl_c_as_usual():
 
 @pytest.fixture(autouse=True, scope="module")
 def memory_of_one_module():
-    """Compiled programs pile up: past four gigabytes they are dropped, after a module that no other shares them with."""
+    """Compiled programs pile up: past four gigabytes they are dropped when a module ends."""
     yield
     held = Path("/proc/self/statm")
     if held.exists() and int(held.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > 4 * 2**30:
