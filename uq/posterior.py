@@ -212,7 +212,7 @@ class Posterior:
                 "`calibrate` needs held-out data=(x, y), or a posterior that was cross-fitted: "
                 "uq.fit(…, holdout=uq.crossfit())."
             )
-        pred, rows = bare.out_of_fold(), self._out_of_fold_rows()
+        pred, rows = bare.out_of_fold(), np.flatnonzero(self._votes()[1].any(0))
         weight = None if weight is None else np.asarray(weight)[rows]
         return replace(self, recalibrator=chosen, calibration=chosen.fit(pred, np.asarray(self.data[1])[rows], weight))
 
@@ -229,10 +229,8 @@ class Posterior:
           InputError: the posterior was not cross-fitted; inputs of another number of rows; no member left any out.
         """
         x = self._training_inputs(x)
-        assert self.left_out is not None
-        alive = np.ones(self.size) if self.weight is None else np.asarray(self.weight, np.float64)
-        votes = self.left_out & (alive > 0)[:, None]
-        rows = self._out_of_fold_rows()
+        alive, votes = self._votes()
+        rows = np.flatnonzero(votes.any(0))
         if len(rows) == 0:
             raise InputError("No member that did not diverge left out any row.")
         if len(rows) < votes.shape[1]:
@@ -258,11 +256,11 @@ class Posterior:
             jnp.asarray(np.concatenate(parts, 1)), self.likelihood, jnp.asarray((weight / weight.sum(0)).astype(dtype))
         )
 
-    def _out_of_fold_rows(self) -> np.ndarray:
-        """Which training rows some member that predicts left out."""
+    def _votes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Member weights `(K,)`, and which members that predict left out which rows, `(K, N)`."""
         assert self.left_out is not None
-        alive = np.ones(self.size, bool) if self.weight is None else np.asarray(self.weight) > 0
-        return np.flatnonzero((self.left_out & alive[:, None]).any(0))
+        alive = np.ones(self.size) if self.weight is None else np.asarray(self.weight, np.float64)
+        return alive, self.left_out & (alive > 0)[:, None]
 
     def _training_inputs(self, x: PyTree) -> PyTree:
         if self.left_out is None:
