@@ -47,6 +47,8 @@ def _said(node: Any, arrays: dict[str, np.ndarray]) -> Any:
         if getattr(calibrate, kind, None) is not type(node):
             raise InputError(f"A recalibrator's state of kind {kind} cannot be saved: it is none of uq.calibrate.")
         return {"kind": kind, "fields": {name: _said(part, arrays) for name, part in node._asdict().items()}}
+    if isinstance(node, dict):
+        return {"kind": "dict", "parts": {name: _said(part, arrays) for name, part in node.items()}}
     if isinstance(node, tuple | list):
         return {"kind": "tuple", "parts": [_said(part, arrays) for part in node]}
     if node is None or isinstance(node, bool | int | float | str):
@@ -61,6 +63,8 @@ def _built(said: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         return said["value"]
     if said["kind"] == "array":
         return jnp.asarray(arrays[said["name"]])
+    if said["kind"] == "dict":
+        return {name: _built(part, arrays) for name, part in said["parts"].items()}
     if said["kind"] == "tuple":
         return tuple(_built(part, arrays) for part in said["parts"])
     return getattr(calibrate, said["kind"])(**{name: _built(part, arrays) for name, part in said["fields"].items()})

@@ -191,14 +191,15 @@ class Posterior:
         """The same posterior with a recalibrator fitted to predictions of rows that trained none of those who predict.
 
         Args:
-          recalibrator: of `uq.calibrate`; None is `uq.calibrate.auto()`.
+          recalibrator: of `uq.calibrate`; None is `uq.calibrate.auto()` for as many voters as there are members.
           data: held-out `(x, y)`; None takes out-of-fold predictions of the training data of a cross-fitted posterior.
           weight: one non-negative number an example.
         Raises:
           InputError: neither held-out data nor a cross-fitted posterior; what the recalibrator says of the predictions.
         """
         bare = replace(self, recalibrator=None, calibration=None)
-        chosen = auto() if recalibrator is None else recalibrator
+        num = self.method.num_draws * (self.size if self.weight is None else int((np.asarray(self.weight) > 0).sum()))
+        chosen = auto(voters=max(num, 1)) if recalibrator is None else recalibrator
         if not isinstance(chosen, Recalibrator):
             raise InputError(
                 "`recalibrator` expected one of uq.calibrate, such as uq.calibrate.temperature(), but got "

@@ -25,7 +25,7 @@ from ._programs import Program, Shapes, compile_training
 from ._training import Data, Run, Stretch, start_run, without_optimizer
 from ._tree import tree_size, tree_where
 from ._typing import ArrayLike, Key, PyTree
-from .calibrate import Recalibrator, auto
+from .calibrate import Recalibrator
 from .crossfit import CrossFit, crossfit
 from .execution import Strategy, compiled, run_once, vmapped
 from .execution._host_random import with_host_random
@@ -116,7 +116,9 @@ def fit(
             "`fit` expected a method, such as uq.deep_ensemble(network, likelihood), but got a "
             f"{type(method).__name__}."
         )
-    recalibrator, holdout = _calibration(method, calibrate, holdout)
+    if calibrate is not None:
+        _check_calibrate(method, calibrate)
+        holdout = crossfit() if holdout is None else holdout
     key = as_key(key)
     if key.ndim:
         raise InputError(f"`key` expected one key, from which each member derives its own, but got {key.shape} keys.")
@@ -185,26 +187,23 @@ def fit(
         left_out=rows.left_out,
         data=None if holdout is None else jax.tree.map(lambda leaf: leaf[:num_rows], given),
     )
-    return posterior if recalibrator is None else posterior.calibrate(recalibrator, weight=weight[:num_rows])
+    if calibrate is None:
+        return posterior
+    return posterior.calibrate(None if isinstance(calibrate, str) else calibrate, weight=weight[:num_rows])
 
 
-def _calibration(
-    method: Method, wanted: Recalibrator | str | None, holdout: CrossFit | None
-) -> tuple[Recalibrator | None, CrossFit | None]:
-    """The recalibrator asked for, and the scheme that gives it clean predictions."""
-    if wanted is None:
-        return None, holdout
-    if wanted != "auto" and not isinstance(wanted, Recalibrator):
+def _check_calibrate(method: Method, calibrate: Recalibrator | str) -> None:
+    """That it says a recalibrator, and that there are members to leave rows out."""
+    if calibrate != "auto" and not isinstance(calibrate, Recalibrator):
         raise InputError(
             f'`calibrate` expected "auto" or a recalibrator of uq.calibrate, such as uq.calibrate.temperature(), but '
-            f"got {wanted!r}."
+            f"got {calibrate!r}."
         )
     if method.size is None:
         raise InputError(
             "`calibrate` takes predictions of members that left rows out, but this method is for one network. Keep "
             "some data back, and use posterior.calibrate(data=(x, y))."
         )
-    return auto() if isinstance(wanted, str) else wanted, crossfit() if holdout is None else holdout
 
 
 def _first_row(leaf: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from ._recalibrator import compose as compose
 from ._regression import Prior as Prior
 from ._softmax import LinearState as LinearState
 from ._steps import Steps as Steps
+from ._voters import Voters as Voters
 from .auto import AutoState as AutoState
 from .auto import Candidate as Candidate
 from .auto import auto as auto

@@ -13,6 +13,7 @@ from ..predictive import Predictive
 from . import _classes
 from ._recalibrator import Fitted, Recalibrator
 from ._search import Found, fitted
+from ._voters import fit_by_voters, gap
 from .temperature import search as best_temperature
 
 _MOST = 1000
@@ -26,6 +27,8 @@ class LinearState(NamedTuple):
     intercept: Any
     """`(C,)`."""
     fitted: Fitted
+    voters: Any = None
+    """A `Voters`: what both become where more or fewer members vote."""
 
 
 class Prior(NamedTuple):
@@ -45,16 +48,21 @@ def recalibrator(name: str, prior: Any, *, full: bool, centred: bool) -> Recalib
       centred: whether logits are log-probabilities less their mean over classes, or as they are.
     """
 
-    def fit(pred: Any, y: ArrayLike, weight: Any = None) -> LinearState:
-        data = _classes.sample(name, pred, y, weight)
+    def found(data: _classes.Sample) -> LinearState:
         _classes.needs_every_class(name, data)
         logits = data.log_probs - data.log_probs.mean(1, keepdims=True) if centred else data.log_probs
         return _search(name, logits, data, prior(data.num_classes, data.weight.sum()), full)
 
+    def fit(pred: Any, y: ArrayLike, weight: Any = None) -> LinearState:
+        return fit_by_voters(name, ("slope", "intercept"), found, pred, y, weight)
+
     def apply(state: LinearState, pred: Any) -> Predictive:
         found = _classes.log_probs(name, pred)
         _classes.check_classes(name, len(state.intercept), found.shape[1])
-        return _classes.with_log_probs(pred, _moved(centred, state.slope, state.intercept, found))
+        change, more = state.voters.change, gap(state, pred, found.dtype)
+        new = _moved(centred, state.slope, state.intercept, found)
+        new = new + more[:, None] * _moved(centred, change["slope"], change["intercept"], found)
+        return _classes.with_log_probs(pred, new)
 
     return Recalibrator(name, fit, apply, ("binary", "multiclass"))
 

@@ -13,6 +13,7 @@ from .._checks import InputError, check_count
 from .._typing import ArrayLike
 from ..metrics._estimate import check_weight
 from ..predictive import Predictive
+from . import _voters
 from ._recalibrator import Recalibrator
 
 
@@ -21,7 +22,8 @@ class Candidate(NamedTuple):
 
     name: str
     score: float
-    """Mean log score over the examples, each scored by a map fitted without it; lower is better."""
+    """Mean log score over the examples, each scored by a map fitted without it, and for as many voters as will predict;
+    lower is better."""
     difference: float
     """To leaving the predictions alone; negative is better."""
     stderr: float
@@ -59,7 +61,9 @@ none = Recalibrator(
 )
 
 
-def auto(candidates: Sequence[Recalibrator] | None = None, *, folds: int = 10, seed: int = 0) -> Recalibrator:
+def auto(
+    candidates: Sequence[Recalibrator] | None = None, *, folds: int = 10, seed: int = 0, voters: float | None = None
+) -> Recalibrator:
     """The recalibrator with the best cross-validated log score, or none where none is better.
 
     The calibration examples are split into `folds`; each candidate is fitted to all but one and scored on that one.
@@ -72,12 +76,18 @@ def auto(candidates: Sequence[Recalibrator] | None = None, *, folds: int = 10, s
         that cannot take the predictions (another family, a class that is missing) are passed over.
       folds: of the cross-validation.
       seed: of the split; a whole number.
+      voters: how many members will vote at prediction time, where fewer do on the calibration examples (out of fold);
+        None is as many. What classes score is then extrapolated, in the inverse of their number: a map that two voters
+        need may be one that ten do not. `posterior.calibrate` and `fit` pass it. Numbers are scored as they are: their
+        recalibrators know what few voters err by.
     Raises:
-      InputError: fewer than two examples a fold; no candidate for the task.
+      InputError: fewer than two examples a fold; no candidate for the task; voters below 1.
     References:
       stone1974, section 2; tsamardinos2018, algorithm 3 (the interval). Checked against a loop over folds.
     """
     folds = check_count("folds", folds, least=2)
+    if voters is not None and not voters >= 1:
+        raise InputError(f"`voters` expected a number of members of at least 1, but got {voters}.")
     given = None if candidates is None else tuple(candidates)
 
     def fit(pred: Any, y: ArrayLike, weight: ArrayLike | None = None) -> AutoState:
@@ -93,8 +103,9 @@ def auto(candidates: Sequence[Recalibrator] | None = None, *, folds: int = 10, s
         rng = np.random.default_rng(seed)
         fold = rng.permutation(np.arange(len(pred)) % folds)
         scores, usable = [], []
+        parts = _parts(pred, voters)
         for each in tried:
-            column = _cross_validated(each, pred, y, share, fold, folds)
+            column = _cross_validated(each, pred, parts, y, share, fold, folds)
             if column is not None:
                 scores.append(column)
                 usable.append(each)
@@ -123,8 +134,35 @@ def _usual(pred: Predictive) -> tuple[Recalibrator, ...]:
     return temperature(), vector(), dirichlet()
 
 
+class _Parts(NamedTuple):
+    """What makes scores of few voters those of many: score + `factor` (score − mean score of the two halves)."""
+
+    share: float
+    """1 / V of those who will vote."""
+    halves: tuple[Predictive, Predictive]
+    factor: np.ndarray
+    """`(N,)`; 0 where a single member votes."""
+
+
+def _parts(pred: Predictive, voters: float | None) -> _Parts | None:
+    """None where scores count as they are."""
+    halves = None if voters is None or pred.task == "regression" else _voters.halves(pred)
+    if voters is None or halves is None:
+        return None
+    whole, *half = (np.asarray(_voters.share_of(each), np.float64) for each in (pred, *halves))
+    step = sum(half) / 2 - whole
+    factor = np.where(step > 0, np.maximum(whole - 1 / voters, 0) / np.where(step > 0, step, 1), 0)
+    return _Parts(1 / voters, halves, factor)
+
+
 def _cross_validated(
-    each: Recalibrator, pred: Predictive, y: np.ndarray, share: np.ndarray, fold: np.ndarray, folds: int
+    each: Recalibrator,
+    pred: Predictive,
+    parts: _Parts | None,
+    y: np.ndarray,
+    share: np.ndarray,
+    fold: np.ndarray,
+    folds: int,
 ) -> np.ndarray | None:
     """Log scores `(N,)` of examples by maps that did not see them; None where the candidate cannot take them."""
     scores = np.empty(len(pred))
@@ -132,10 +170,20 @@ def _cross_validated(
         out = fold == f
         try:  # left out by a weight of 0: all folds have one shape, and compile once
             state = each.fit(pred, y, np.where(out, 0, share))
-            scores[out] = -np.asarray(each.apply(state, pred).log_prob(y))[out]
+            if parts is not None:
+                state = _voters.settled(state, parts.share)
+            found = _scores(each, state, pred, y)
+            if parts is not None:
+                few = sum(_scores(each, state, half, y) for half in parts.halves) / 2
+                found = np.where(np.isfinite(few), found + parts.factor * (found - few), np.inf)
+            scores[out] = found[out]
         except InputError:
             return None
     return np.where(np.isnan(scores), np.inf, scores)
+
+
+def _scores(each: Recalibrator, state: Any, pred: Predictive, y: np.ndarray) -> np.ndarray:
+    return -np.asarray(each.apply(state, pred).log_prob(y), np.float64)
 
 
 def _choose(table: np.ndarray, share: np.ndarray) -> int:

@@ -12,6 +12,7 @@ from ..predictive import Predictive
 from . import _classes
 from ._recalibrator import Fitted, Recalibrator
 from ._search import fitted, log_loss, logistic, weak_prior
+from ._voters import fit_by_voters, parameter
 
 _SPREAD = 10.0
 
@@ -25,6 +26,8 @@ class BetaState(NamedTuple):
     """Not negative."""
     c: Any
     fitted: Fitted
+    voters: Any = None
+    """A `Voters`: what the three become where more or fewer members vote."""
 
 
 def beta() -> Recalibrator:
@@ -54,7 +57,10 @@ def beta() -> Recalibrator:
 
 
 def _fit(pred: Any, y: ArrayLike, weight: Any = None) -> BetaState:
-    data = _classes.sample("beta", pred, y, weight)
+    return fit_by_voters("beta", ("a", "b", "c"), _found, pred, y, weight)
+
+
+def _found(data: _classes.Sample) -> BetaState:
     _classes.needs_two_classes("beta", data.num_classes)
     _classes.needs_every_class("beta", data)
     design = np.stack([data.log_probs[:, 1], -data.log_probs[:, 0], np.ones(len(data.labels))], 1)
@@ -71,6 +77,7 @@ def _fit(pred: Any, y: ArrayLike, weight: Any = None) -> BetaState:
 def _apply(state: BetaState, pred: Any) -> Predictive:
     found = _classes.log_probs("beta", pred)
     _classes.check_classes("beta", 2, found.shape[1])
-    a, b, c = (jnp.asarray(each, found.dtype) for each in (state.a, state.b, state.c))
+    a, b, c = (parameter(state, each, pred, found.dtype) for each in ("a", "b", "c"))
+    a, b = jnp.maximum(a, 0), jnp.maximum(b, 0)
     odds = a * found[:, 1] - b * found[:, 0] + c
     return _classes.with_log_probs(pred, jnp.stack([jnp.zeros_like(odds), odds], 1))

@@ -14,6 +14,7 @@ from ..predictive import Predictive
 from . import _classes
 from ._recalibrator import Fitted, Recalibrator
 from ._search import Found, fitted, log_loss, logistic, weak_prior
+from ._voters import fit_by_voters, parameter
 
 _SPREAD = 10.0
 
@@ -24,6 +25,8 @@ class PlattState(NamedTuple):
     slope: Any
     intercept: Any
     fitted: Fitted
+    voters: Any = None
+    """A `Voters`: what both become where more or fewer members vote."""
 
 
 def platt(*, smooth: bool = True) -> Recalibrator:
@@ -53,21 +56,23 @@ def platt(*, smooth: bool = True) -> Recalibrator:
       [0.1, 0.4, 0.6, 0.9]
     """
 
-    def fit(pred: Any, y: ArrayLike, weight: Any = None) -> PlattState:
-        data = _classes.sample("platt", pred, y, weight)
+    def found(data: _classes.Sample) -> PlattState:
         _classes.needs_two_classes("platt", data.num_classes)
         if not smooth:
             _classes.needs_every_class("platt", data)
-        odds = data.log_probs[:, 1] - data.log_probs[:, 0]
-        found, before = search(odds, data.labels, data.weight, smooth)
-        if found.at[0] < 0:
+        found, before = search(data.log_probs[:, 1] - data.log_probs[:, 0], data.labels, data.weight, smooth)
+        return PlattState(np.asarray(found.at[0]), np.asarray(found.at[1]), fitted("platt", found, before))
+
+    def fit(pred: Any, y: ArrayLike, weight: Any = None) -> PlattState:
+        state = fit_by_voters("platt", ("slope", "intercept"), found, pred, y, weight)
+        if state.slope < 0:
             warnings.warn(
-                f"`platt` has found a negative slope, {found.at[0]:.3g}: predictions rank these outcomes the wrong "
+                f"`platt` has found a negative slope, {state.slope:.3g}: predictions rank these outcomes the wrong "
                 "way. Are labels 0 and 1 swapped?",
                 UQWarning,
                 stacklevel=2,
             )
-        return PlattState(np.asarray(found.at[0]), np.asarray(found.at[1]), fitted("platt", found, before))
+        return state
 
     return Recalibrator("platt", fit, _apply, ("binary",))
 
@@ -76,7 +81,8 @@ def _apply(state: PlattState, pred: Any) -> Predictive:
     found = _classes.log_probs("platt", pred)
     _classes.check_classes("platt", 2, found.shape[1])
     odds = _classes.log_odds(found)
-    odds = odds * jnp.asarray(state.slope, odds.dtype) + jnp.asarray(state.intercept, odds.dtype)
+    slope, intercept = (parameter(state, each, pred, odds.dtype)[:, None] for each in ("slope", "intercept"))
+    odds = odds * slope + intercept
     return _classes.with_log_probs(pred, jnp.concatenate([jnp.zeros_like(odds), odds], 1))
 
 

@@ -14,6 +14,7 @@ from ..predictive import Predictive
 from . import _classes
 from ._recalibrator import Fitted, Recalibrator
 from ._search import Found, fitted
+from ._voters import fit_by_voters, parameter
 
 _LEAST, _MOST = 0.01, 100.0
 """Bounds of 1 / T."""
@@ -26,6 +27,8 @@ class TemperatureState(NamedTuple):
     """1 / T: below 1, predictions were too sure."""
     num_classes: Any
     fitted: Fitted
+    voters: Any = None
+    """A `Voters`: what 1 / T becomes where more or fewer members vote."""
 
 
 def temperature() -> Recalibrator:
@@ -57,10 +60,14 @@ def temperature() -> Recalibrator:
 
 
 def _fit(pred: Any, y: ArrayLike, weight: Any = None) -> TemperatureState:
-    data = _classes.sample("temperature", pred, y, weight)
+    state = fit_by_voters("temperature", ("inverse",), _found, pred, y, weight)
+    if state.inverse in (_LEAST, _MOST):
+        _warn_of_bound(float(state.inverse))
+    return state
+
+
+def _found(data: _classes.Sample) -> TemperatureState:
     found, before = search(data)
-    if found.at[0] in (_LEAST, _MOST):
-        _warn_of_bound(found.at[0])
     return TemperatureState(np.asarray(found.at[0]), np.asarray(data.num_classes), fitted("temperature", found, before))
 
 
@@ -68,7 +75,8 @@ def _apply(state: TemperatureState, pred: Any) -> Predictive:
     found = _classes.log_probs("temperature", pred)
     if is_concrete(state.num_classes):
         _classes.check_classes("temperature", int(state.num_classes), found.shape[1])
-    return _classes.with_log_probs(pred, found * jnp.asarray(state.inverse, found.dtype))
+    inverse = jnp.clip(parameter(state, "inverse", pred, found.dtype), _LEAST, _MOST)
+    return _classes.with_log_probs(pred, found * inverse[:, None])
 
 
 def search(data: _classes.Sample) -> tuple[Found, float]:
