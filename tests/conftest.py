@@ -1,14 +1,29 @@
-"""Two CPU devices, strict promotion in our code; warnings are errors (pyproject.toml)."""
+"""Two CPU devices, strict promotion in our code; warnings are errors (pyproject.toml).
+
+The suite compiles thousands of programs that each run for microseconds: they are optimized little, which takes less
+than half the time. With UQ_TEST_OPTIMIZED=1 they are compiled as a user's are.
+"""
 
 import gc
 import os
 import signal
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A flag that the compiler does not know would end the process: these are for the versions that were tried.
+LITTLE = {
+    (0, 10): "--xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_cpu_use_fusion_emitters=false",
+    (0, 12): "--xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1",
+}
+if not os.environ.get("UQ_TEST_OPTIMIZED"):
+    release = tuple(int(part) for part in version("jaxlib").split(".")[:2])
+    os.environ.setdefault("XLA_FLAGS", LITTLE.get(release, ""))
 
 import jax
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -338,11 +338,13 @@ LAWS = jax.jit(laws)
 
 
 @settings(max_examples=60, deadline=None)
+@example(y=0, mean=9374.359375, size=0.5, level=0.984375)
 @given(y=st.integers(0, 2000), mean=st.floats(1e-2, 1e4), size=st.floats(0.1, 1e6), level=st.floats(1e-3, 0.999))
 def test_laws_of_the_negative_binomial(y, mean, size, level):
     level = np.float32(level)
     _, before, at, total, step, mass = map(float, LAWS(*map(jnp.float32, (y, mean, size, level))))
-    assert before < level <= at
+    near = 2 * np.spacing(level)  # a step of the cdf may be less than one of float32
+    assert before < level + near and level - near < at
     assert total == pytest.approx(1, abs=1e-6)
     assert step == pytest.approx(mass, rel=2e-4, abs=5e-7)
 
