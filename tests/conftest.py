@@ -25,7 +25,7 @@ if not os.environ.get("UQ_TEST_OPTIMIZED"):
     release = tuple(int(part) for part in version("jaxlib").split(".")[:2])
     os.environ.setdefault("XLA_FLAGS", LITTLE.get(release, ""))
 
-import jax
+import jax  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
