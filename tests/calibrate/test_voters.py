@@ -44,7 +44,9 @@ def test_one_voter_gets_what_the_halves_of_two_say():
     scaled = uq.calibrate.temperature()
     state = scaled.fit(out_of_fold(outputs), y)
     both = uq.Predictive(jax.numpy.asarray(outputs.reshape(1, -1, 3)), KIND)
-    assert inverse(state, 1) == pytest.approx(float(scaled.fit(both, np.tile(y, 2)).inverse), rel=1e-4)
+    assert inverse(state, 1) == pytest.approx(
+        float(scaled.fit(both, np.tile(y, 2), np.full(1000, 0.5)).inverse), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["temperature", "vector", "matrix", "dirichlet"])

@@ -67,11 +67,12 @@ def auto(
     """The recalibrator with the best cross-validated log score, or none where none is better.
 
     The calibration examples are split into `folds`; each candidate is fitted to all but one and scored on that one.
-    The best mean score is taken. The state tells all scores, and what choosing is worth on new examples, the choice
-    included.
+    For numbers the best mean score is taken. Of maps of classes, a free one that chance has chosen does harm (what it has
+    made impossible comes about): there it is the first in the list within one standard error of the best, be it none.
+    The state tells all scores, and what choosing is worth on new examples, the choice included.
 
     Args:
-      candidates: None is a list for the task: `scale`, `affine_variance`, `student_tails` for
+      candidates: the simplest first; None is a list for the task: `scale`, `affine_variance`, `student_tails` for
         numbers; `temperature`, `vector`, `dirichlet` for classes; `temperature`, `platt`, `beta` for yes or no. Those
         that cannot take the predictions (another family, a class that is missing) are passed over.
       folds: of the cross-validation.
@@ -83,7 +84,8 @@ def auto(
     Raises:
       InputError: fewer than two examples a fold; no candidate for the task; voters below 1.
     References:
-      stone1974, section 2; tsamardinos2018, algorithm 3 (the interval). Checked against a loop over folds.
+      stone1974, section 2; breiman1984, section 3.4.3 (one standard error); tsamardinos2018, algorithm 3 (the
+      interval). Checked against a loop over folds.
     """
     folds = check_count("folds", folds, least=2)
     if voters is not None and not voters >= 1:
@@ -110,9 +112,10 @@ def auto(
                 scores.append(column)
                 usable.append(each)
         table = np.stack(scores)
-        best = _choose(table, share)
+        errors = 0.0 if pred.task == "regression" else 1.0
+        best = _choose(table, share, errors)
         rows = tuple(_row(each, column, table[0], share) for each, column in zip(usable, table, strict=True))
-        gain = _honest_gain(table, share, rng)
+        gain = _honest_gain(table, share, errors, rng)
         return AutoState(usable[best].fit(pred, y, weight), usable[best].name, rows, gain)
 
     def apply(state: AutoState, pred: Any) -> Predictive:
@@ -186,20 +189,32 @@ def _scores(each: Recalibrator, state: Any, pred: Predictive, y: np.ndarray) -> 
     return -np.asarray(each.apply(state, pred).log_prob(y), np.float64)
 
 
-def _choose(table: np.ndarray, share: np.ndarray) -> int:
-    """The candidate with the best mean score, the first of equal ones; `table` is `(C, N)`."""
-    return int(np.argmin(table @ share))
+def _choose(table: np.ndarray, share: np.ndarray, errors: float) -> int:
+    """The first candidate within `errors` standard errors of the one with the best mean score; `table` is `(C, N)`."""
+    best = int(np.argmin(table @ share))
+    for i in range(best):
+        if np.isfinite(table[i]).all():
+            mean, stderr = _mean_and_stderr(table[i] - table[best], share)
+            if mean <= errors * stderr:
+                return i
+    return best
+
+
+def _mean_and_stderr(values: np.ndarray, share: np.ndarray) -> tuple[float, float]:
+    total = share.sum()
+    mean = values @ share / total
+    return float(mean), float(np.sqrt(share**2 @ (values - mean) ** 2) / total)
 
 
 def _row(each: Recalibrator, column: np.ndarray, base: np.ndarray, share: np.ndarray) -> Candidate:
-    total = share.sum()
     gap = column - base
-    mean = float(gap @ share / total) if np.isfinite(gap).all() else np.nan
-    stderr = float(np.sqrt(share**2 @ (gap - mean) ** 2) / total) if np.isfinite(mean) else np.nan
-    return Candidate(each.name, float(column @ share / total), mean, stderr)
+    mean, stderr = _mean_and_stderr(gap, share) if np.isfinite(gap).all() else (np.nan, np.nan)
+    return Candidate(each.name, float(column @ share / share.sum()), mean, stderr)
 
 
-def _honest_gain(table: np.ndarray, share: np.ndarray, rng: np.random.Generator, num: int = 500) -> tuple[float, float]:
+def _honest_gain(
+    table: np.ndarray, share: np.ndarray, errors: float, rng: np.random.Generator, num: int = 500
+) -> tuple[float, float]:
     """Ends of the interval: choose by the examples of a resample, score by the others."""
     size = table.shape[1]
     gains = []
@@ -208,7 +223,7 @@ def _honest_gain(table: np.ndarray, share: np.ndarray, rng: np.random.Generator,
         inside, outside = share * counts, share * (counts == 0)
         if inside.sum() == 0 or outside.sum() == 0:
             continue
-        gap = (table[_choose(table, inside)] - table[0])[outside > 0]
+        gap = (table[_choose(table, inside, errors)] - table[0])[outside > 0]
         gains.append(float(gap @ outside[outside > 0] / outside.sum()))
     low, high = np.quantile(gains, [0.025, 0.975]) if gains else (np.nan, np.nan)
     return float(low), float(high)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import UQWarning, is_concrete
+from .._checks import InputError, UQWarning, is_concrete
 from .._typing import ArrayLike
 from ..predictive import Predictive
 from . import _classes
@@ -31,44 +31,51 @@ class TemperatureState(NamedTuple):
     """A `Voters`: what 1 / T becomes where more or fewer members vote."""
 
 
-def temperature() -> Recalibrator:
+def temperature(*, spread: float = 1.0) -> Recalibrator:
     """Probabilities p ∝ p^(1/T), with the T that makes the outcomes most probable.
 
     One parameter: it needs few rows, never changes which class is most probable, and is the first thing to try. It
     cannot mend a bias towards some classes. T > 1 makes predictions less sure. It is applied to the mixture, so that
     what a good ensemble has already gained by disagreeing is not taken off twice.
 
-    The log loss is convex in 1/T, which is searched between 0.01 and 100 and never negative. At an end of that range a
-    warning says so: where every outcome is the most probable class, sharper would always look better.
+    A normal prior about log T = 0 keeps the answer sensible where every outcome is the most probable class, so that
+    sharper always looks better: a few rows of an easy task. Next to tens of rows that tell, it is nothing.
 
+    1/T is searched between 0.01 and 100, and never negative; at an end of that range a warning says so.
+
+    Args:
+      spread: the prior's standard deviation; inf is maximum likelihood.
     Returns:
       A `Recalibrator` for "binary" and "multiclass" predictions; its state is a `TemperatureState`.
     Raises:
-      InputError: in `fit`, labels out of range, shapes that do not fit, predictions of another kind.
+      InputError: a spread that is not positive; in `fit`, labels out of range, shapes that do not fit, predictions of
+        another kind.
     References:
-      guo2017, section 4.2. Checked against scipy.optimize.minimize_scalar, and by the mean of log p that it
-      preserves.
+      guo2017, section 4.2. Checked against scipy.optimize.minimize_scalar, and by the mean of log p that maximum
+      likelihood preserves.
     Example:
       >>> import numpy as np
       >>> p = np.array([0.9, 0.9, 0.9, 0.1])  # three of four are right: 0.75
-      >>> scaled = temperature()
+      >>> scaled = temperature(spread=np.inf)
       >>> state = scaled.fit(p, [1, 1, 1, 1])
       >>> np.asarray(scaled.apply(state, p).mean, float).round(3).tolist()
       [0.75, 0.75, 0.75, 0.25]
     """
-    return Recalibrator("temperature", _fit, _apply, ("binary", "multiclass"))
+    if not spread > 0:
+        raise InputError(f"`spread` expected a positive standard deviation, or inf, but got {spread}.")
 
+    def found(data: _classes.Sample) -> TemperatureState:
+        found, before = search(data, spread)
+        how = fitted("temperature", found, before)
+        return TemperatureState(np.asarray(found.at[0]), np.asarray(data.num_classes), how)
 
-def _fit(pred: Any, y: ArrayLike, weight: Any = None) -> TemperatureState:
-    state = fit_by_voters("temperature", ("inverse",), _found, pred, y, weight)
-    if state.inverse in (_LEAST, _MOST):
-        _warn_of_bound(float(state.inverse))
-    return state
+    def fit(pred: Any, y: ArrayLike, weight: Any = None) -> TemperatureState:
+        state = fit_by_voters("temperature", ("inverse",), found, pred, y, weight)
+        if state.inverse in (_LEAST, _MOST):
+            _warn_of_bound(float(state.inverse))
+        return state
 
-
-def _found(data: _classes.Sample) -> TemperatureState:
-    found, before = search(data)
-    return TemperatureState(np.asarray(found.at[0]), np.asarray(data.num_classes), fitted("temperature", found, before))
+    return Recalibrator("temperature", fit, _apply, ("binary", "multiclass"))
 
 
 def _apply(state: TemperatureState, pred: Any) -> Predictive:
@@ -79,8 +86,9 @@ def _apply(state: TemperatureState, pred: Any) -> Predictive:
     return _classes.with_log_probs(pred, found * inverse[:, None])
 
 
-def search(data: _classes.Sample) -> tuple[Found, float]:
+def search(data: _classes.Sample, spread: float = 1.0) -> tuple[Found, float]:
     """The best 1 / T as `(1,)`, and the mean log loss at T = 1."""
+    precision = 1 / (spread**2 * data.weight.sum())
     shifted = data.log_probs - data.log_probs.max(1, keepdims=True)
     picked = np.take_along_axis(shifted, data.labels[:, None], 1)[:, 0]
     share = data.weight / data.weight.sum()
@@ -92,16 +100,19 @@ def search(data: _classes.Sample) -> tuple[Found, float]:
         total = np.einsum("ij->i", work)
         mean = np.einsum("ij,ij->i", work, shifted) / total
         square = np.einsum("ij,ij,ij->i", work, shifted, shifted) / total
+        log = np.log(inverse)
         return (
-            float(share @ (np.log(total) - inverse * picked)),
-            float(share @ (mean - picked)),
-            float(share @ (square - np.square(mean))),
+            float(share @ (np.log(total) - inverse * picked) + precision * log**2 / 2),
+            float(share @ (mean - picked) + precision * log / inverse),
+            float(share @ (square - np.square(mean)) + precision * (1 - log) / inverse**2),
         )
 
     at, low, high = 1.0, 0.0, np.inf
     loss, slope, curve = value(at)
     before = loss
-    if slope < -1e-14 and not picked.any():  # every outcome is the most probable class: the loss falls for ever
+    if (
+        precision == 0 and slope < -1e-14 and not picked.any()
+    ):  # every outcome is the most probable class: the loss falls for ever
         return Found(np.array([_MOST]), True, 1, value(_MOST)[0]), before
     for iteration in range(100):
         if abs(slope) <= 1e-14 * (1 + abs(loss)):
