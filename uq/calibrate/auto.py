@@ -67,9 +67,9 @@ def auto(
     """The recalibrator with the best cross-validated log score, or none where none is better.
 
     The calibration examples are split into `folds`; each candidate is fitted to all but one and scored on that one.
-    For numbers the best mean score is taken. Of maps of classes, a free one that chance has chosen does harm (what it has
-    made impossible comes about): there it is the first in the list within one standard error of the best, be it none.
-    The state tells all scores, and what choosing is worth on new examples, the choice included.
+    For numbers the best mean score is taken. Of maps of classes, a free one that chance has chosen does harm (what it
+    has made impossible comes about): there it is the first in the list within one standard error of the best, be it
+    none. The state tells all scores, and what choosing is worth on new examples, the choice included.
 
     Args:
       candidates: the simplest first; None is a list for the task: `scale`, `affine_variance`, `student_tails` for
