@@ -85,6 +85,16 @@ def test_examples_with_one_voter_have_no_say_in_the_change():
     assert float(state.voters.share) == pytest.approx(0.75)
 
 
+def test_too_few_examples_with_several_voters_change_nothing():
+    outputs, y = simulated(12, 200, 2)
+    weight = np.where(np.arange(200) < 2, 0.5, [[1.0], [0.0]]).astype(np.float32)
+    y[:2] = 0  # the other classes have one voter each
+    pred = uq.Predictive(jax.numpy.asarray(outputs), KIND, jax.numpy.asarray(weight))
+    for each in (uq.calibrate.temperature(), uq.calibrate.vector()):
+        change = each.fit(pred, y).voters.change
+        assert all(not np.any(leaf) for leaf in change.values())
+
+
 def test_each_example_is_mapped_for_its_own_number_of_voters():
     outputs, y = simulated(7, 1000, 2)
     scaled = uq.calibrate.temperature()

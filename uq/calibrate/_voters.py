@@ -46,12 +46,15 @@ def fit_by_voters(
     data = _classes.sample(name, pred, y, weight)
     state = fit(data)
     here = _parameters(state, names)
+    still = state._replace(voters=Voters(np.asarray(1.0), jax.tree.map(np.zeros_like, here)))
     parts = halves(pred)
     if parts is None:
-        return state._replace(voters=Voters(np.asarray(1.0), jax.tree.map(np.zeros_like, here)))
+        return still
     shares = np.asarray(share_of(pred), np.float64)
     given = np.ones(len(pred)) if weight is None else np.asarray(check_weight(name, weight, len(pred)), np.float64)
     several = np.where(shares < 1, given, 0)
+    if len(np.unique(np.asarray(y)[several > 0])) < len(np.unique(data.labels)):  # too few rows to say anything of more
+        return still
     few = [_classes.sample(name, part, y, several) for part in parts]
     both = _classes.Sample(*(np.concatenate(leaves) for leaves in zip(*few, strict=True)))
     if len(few[0].labels) < len(data.labels):
