@@ -20,6 +20,7 @@ TRAINING = (
 SHELL = (
     "posterior",
     "train",
+    "_preparing",
     "evaluate",
     "cli",
     "__main__",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import signal
 import threading
@@ -11,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,24 +18,21 @@ import numpy as np
 
 from . import _own_units as own_units
 from . import _setup as setup
-from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
-from ._checks import InputError, UQWarning, check_count, path_name
-from ._programs import Program, Shapes, compile_training
-from ._training import Data, Run, Stretch, start_run, without_optimizer
-from ._tree import tree_size, tree_where
+from ._checks import InputError, UQWarning, check_count
+from ._preparing import Prepared, orders_of, prepare
+from ._training import Data, Run, Stretch, without_optimizer
+from ._tree import tree_where
 from ._typing import ArrayLike, Key, PyTree
 from .calibrate import Recalibrator
 from .crossfit import CrossFit, crossfit
-from .execution import Strategy, compiled, run_once, vmapped
-from .execution._host_random import with_host_random
-from .holdout import Rows, epoch_orders, key_words
-from .members import as_key, member_keys, num_members
-from .method import Method, set_hyperparams
+from .execution import Strategy
+from .holdout import Rows, key_words
+from .members import as_key
+from .method import Method
 from .planning import Plan, chosen
-from .posterior import History, Posterior, as_variables
+from .posterior import History, Posterior
 from .progress import Progress
 
-_PROGRAMS = ProgramCache()
 _CALL_SECONDS = 0.5
 """How long one call into the compiled program aims to last: the beat of progress, stopping and Ctrl-C."""
 
@@ -154,8 +150,7 @@ def fit(
         how, source = chosen(strategy, method, single, forward, arrays, settings)
         bar.note(f"compiling: {how}")
         with _interruptible() as stopped:
-            with _uncollected():
-                prepared = _prepare(method, single, how, key, start, example, arrays, rows, settings)
+            prepared = prepare(method, single, how, key, start, example, arrays, rows, settings)
             if units is not None:
                 prepared = prepared._replace(run=own_units.placed(prepared.run, units))
             run, losses, interrupted, ran = _run(prepared, arrays, rows, settings, key, bar, stopped)
@@ -211,124 +206,11 @@ def _first_row(leaf: Any) -> np.ndarray:
     return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
 
 
-# Programs
-
-
-class _Prepared(NamedTuple):
-    run: Run
-    """The run at its start."""
-    train: Program
-    """The training program."""
-    orders: list[tuple[np.ndarray, np.ndarray]]
-    """Orders and keys of the first epochs, drawn while the compiler worked; none where it had nothing to do."""
-    seconds: float
-    """How long it took."""
-
-
-def _prepare(
-    method: Method,
-    single: Method,
-    strategy: Strategy,
-    key: Key,
-    start: PyTree,
-    example: PyTree,
-    arrays: Data,
-    rows: Rows,
-    settings: setup.Settings,
-) -> _Prepared:
-    """What training begins with; the program that makes it and the one that trains compile at once, on two threads."""
-    began = time.perf_counter()
-    size = settings.size
-    if start is not None:
-        start = _check_start(single, start, example, size, ensemble=method.member is not None)
-    keep_best = rows.held_out.shape[1] > 0
-    base = (fingerprint((single, strategy, keep_best, settings.shared, size)), trace_context())
-    swept = dict(method.hyperparams)
-
-    def begin(key: Key, example: PyTree, start: PyTree, swept: Any) -> Run:
-        def one(key: Key, index: Any, start: PyTree) -> PyTree:
-            state = single.init(key, example, start)
-            return set_hyperparams(state, swept, index, size if method.member is not None else None)
-
-        state = vmapped(one)(member_keys(key, size), jnp.arange(size), start)
-        return start_run(state, size, keep_best=keep_best)
-
-    def own(run: Run) -> Run:
-        """Arrays of its own, that training may use again: those given as `start` would come back as they are."""
-        return run if start is None else jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), run)
-
-    begin_args = (key, example, start, swept)
-    words = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), key.dtype)).shape[-1]
-    impl = str(jax.random.key_impl(key))
-    begin_key = (base, "begin", shapes_of(begin_args))
-    train_key = (base, "train", shapes_of(arrays), settings._replace(epochs=0), impl, shapes_of(swept))
-
-    ready, train = _PROGRAMS.peek(begin_key), _PROGRAMS.peek(train_key)
-    if ready is not None and train is not None:
-        return _Prepared(own(ready(*begin_args)), train, [], 0.0)
-    shape, compile_begin = _begin_program(begin, begin_args, size)
-
-    def compile_train() -> Program:
-        shapes = Shapes(shape, arrays, impl, words)
-        return compile_training(single, strategy, settings, shapes, lambda: _PROGRAMS.get(begin_key, compile_begin))
-
-    with ThreadPoolExecutor(1) as pool:
-        orders = pool.submit(_orders, rows, settings, key, range(min(settings.epochs, settings.call_epochs)))
-        train = _PROGRAMS.get(train_key, compile_train)
-        run = own(_PROGRAMS.get(begin_key, compile_begin)(*begin_args))
-    return _Prepared(run, train, orders.result(), time.perf_counter() - began)
-
-
-def _begin_program(begin: Callable[..., Run], args: tuple[Any, ...], size: int) -> tuple[Run, Callable[[], Any]]:
-    """The shapes of what `begin` makes, and a function that compiles it."""
-    traced = jax.jit(begin).trace(*args)
-    shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
-    options = run_once(tree_size(shape.state) // size)
-
-    def compile_begin() -> Callable[..., Run]:
-        parts = with_host_random(traced.jaxpr)
-        if parts is None:
-            return compiled(traced.lower(), options)
-        leaves = jax.tree.leaves(args)
-        program = compiled(jax.jit(parts.rest).lower(parts.draw(*leaves), *leaves), options)
-
-        def run(*args: Any) -> Run:
-            leaves = jax.tree.leaves(args)
-            return jax.tree.unflatten(jax.tree.structure(shape), program(parts.draw(*leaves), *leaves))
-
-        return run
-
-    return shape, compile_begin
-
-
-def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, ensemble: bool) -> PyTree:
-    """Trained variables with a leading axis K, of the structure that the network has."""
-    want = jax.eval_shape(single.model.init, jax.random.key(0), example)
-    start = as_variables(start)
-    if not jax.tree.leaves(want.state):
-        start = start._replace(state=want.state)
-    if str(jax.tree.structure(start)) != str(jax.tree.structure(want)):
-        raise InputError(
-            "`start` expected `Variables(params, state)` of the network's own structure "
-            f"{jax.tree.structure(want)}, but got {jax.tree.structure(start)}."
-        )
-    if not ensemble:
-        start = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], start)
-    if num_members(start) != size:
-        raise InputError(f"`start` expected {size} networks (its leading axis), but holds {num_members(start)}.")
-    for (path, leaf), given in zip(jax.tree_util.tree_leaves_with_path(want), jax.tree.leaves(start), strict=True):
-        if given.shape[1:] != leaf.shape:
-            raise InputError(
-                f"`start` has {path_name(path)} of shape {given.shape[1:]}, but the network's is {leaf.shape}."
-            )
-    return jax.tree.map(lambda leaf, given: jnp.asarray(given, leaf.dtype), want, start)
-
-
 # The loop on the host
 
 
 def _run(
-    prepared: _Prepared,
+    prepared: Prepared,
     arrays: Data,
     rows: Rows,
     settings: setup.Settings,
@@ -400,7 +282,7 @@ def _calls(
             num = int(np.clip(_CALL_SECONDS / (pace() * settings.steps), 1, settings.call_epochs))
         num = min(num, settings.epochs - first)
         pairs = ahead[first : first + num]
-        pairs = pairs + _orders(rows, settings, key, range(first + len(pairs), first + num))
+        pairs = pairs + orders_of(rows, settings, key, range(first + len(pairs), first + num))
         yield first, np.stack([index for index, _ in pairs]), np.stack([keys for _, keys in pairs])
         first += num
 
@@ -414,12 +296,6 @@ def _ahead(calls: Iterator[Any]) -> Iterator[Any]:
             yield call
 
 
-def _orders(rows: Rows, settings: setup.Settings, key: Key, epochs: range) -> list[tuple[np.ndarray, np.ndarray]]:
-    words, width = key_words(key), jax.random.key_data(key).shape[-1]
-    steps, batch = settings.steps, settings.batch
-    return list(epoch_orders(words, rows, steps, batch, epochs, width, shared=settings.shared))
-
-
 def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:
     """Ranges of steps to call one after another: one, unless a single epoch outlasts half a second."""
     if epochs > 1:
@@ -427,19 +303,6 @@ def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:
     piece = max(1, int(_CALL_SECONDS / pace)) if pace else min(steps, 50)
     bounds = [*range(0, steps, piece), steps]
     return list(itertools.pairwise(bounds))
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without Python's collector of cycles: tracing makes many objects and no garbage, and searching both takes a
-    third of its time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 @contextmanager
