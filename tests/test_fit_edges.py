@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 
 import flax.linen as nn
@@ -281,3 +282,16 @@ def test_constant_targets_and_features_are_legal():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_allclose(posterior.predict(x).mean, 5.0, atol=3.0)
+
+
+@pytest.mark.parametrize("was", [True, False])
+def test_the_collector_of_cycles_is_left_as_it_was(was):
+    x = np.linspace(-1, 1, 40)[:, None]
+    method = uq.deep_ensemble(nn.Dense(2), uq.likelihoods.Gaussian(), size=2)
+    before = gc.isenabled()
+    try:
+        (gc.enable if was else gc.disable)()
+        uq.fit(method, (x, x[:, 0]), key=0, epochs=1)
+        assert gc.isenabled() is was
+    finally:
+        (gc.enable if before else gc.disable)()

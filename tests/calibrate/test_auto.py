@@ -1,5 +1,7 @@
 """The choice by cross-validation, calibrated posteriors, and their files."""
 
+import importlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -130,3 +132,15 @@ def test_what_is_wrong_is_said(posterior):
         plain.calibrate()
     with pytest.raises(uq.InputError, match=r"expected one of uq\.calibrate"):
         plain.calibrate("temperature", (X, Y))
+
+
+@pytest.mark.parametrize("gain, chosen", [(0.5, 0), (2.0, 1)])
+def test_a_freer_map_of_classes_must_gain_more_than_a_standard_error(gain, chosen):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=400)
+    noise = (noise - noise.mean()) / noise.std()
+    table = np.stack([np.ones(400), 1 - gain / 20 + noise])  # the standard error of the difference is 1 / 20
+    choose = importlib.import_module("uq.calibrate.auto")._choose
+    assert choose(table, np.ones(400), 1.0) == chosen
+    assert choose(table, np.ones(400), 0.0) == 1
+    assert choose(table[::-1], np.ones(400), 1.0) == 0

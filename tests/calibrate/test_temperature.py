@@ -119,3 +119,16 @@ def test_the_prior_is_sensible_where_every_outcome_is_the_most_probable_class(sp
 def test_a_prior_without_spread_is_refused():
     with pytest.raises(uq.InputError, match="`spread` expected a positive standard deviation, or inf, but got 0"):
         temperature(spread=0)
+
+
+@pytest.mark.parametrize("misled", [False, True])
+def test_many_rows_are_searched_whole_whatever_the_first_few_say(misled):
+    rng = np.random.default_rng(4)
+    logits = 2 * rng.normal(size=(20_000, 3))
+    y = (logits + rng.gumbel(size=logits.shape)).argmax(1)
+    if misled:  # every twentieth row, with which the search begins
+        y[::20] = logits[::20].argmax(1)
+    log_probs = 2 * logits - special.logsumexp(2 * logits, axis=1, keepdims=True)
+    state = temperature(spread=np.inf).fit(np.exp(log_probs), y)
+    assert state.fitted.converged
+    assert state.inverse == pytest.approx(searched(log_probs, y), rel=1e-4)
