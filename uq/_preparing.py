@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 from . import _setup as setup
 from ._cache import ProgramCache, fingerprint, shapes_of, trace_context
 from ._checks import InputError, path_name
-from ._programs import Program, Shapes, compile_training
+from ._programs import Program, Shapes, compiling_training, reads_little
 from ._training import Data, Run, start_run
 from ._tree import tree_size
 from ._typing import Key, PyTree
@@ -68,7 +69,7 @@ def prepare(
     rows: Rows,
     settings: setup.Settings,
 ) -> Prepared:
-    """What training begins with; the program that makes it and the one that trains compile at once, on two threads."""
+    """What training begins with; the program that makes it and those that train compile at once, on threads."""
     began = time.perf_counter()
     size = settings.size
     if start is not None:
@@ -93,44 +94,52 @@ def prepare(
     words = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct((), key.dtype)).shape[-1]
     impl = str(jax.random.key_impl(key))
     begin_key = (base, "begin", shapes_of(begin_args))
-    train_key = (base, "train", shapes_of(arrays), settings._replace(epochs=0), impl, shapes_of(swept))
+    shape_of_run = (settings._replace(epochs=0), reads_little(settings, arrays))
+    train_key = (base, "train", shapes_of(arrays), shape_of_run, impl, shapes_of(swept))
 
     ready, train = _PROGRAMS.peek(begin_key), _PROGRAMS.peek(train_key)
     if ready is not None and train is not None:
         return Prepared(own(ready(*begin_args)), train, [], 0.0)
-    shape, compile_begin = _begin_program(begin, begin_args, size)
-
-    def compile_train() -> Program:
-        shapes = Shapes(shape, arrays, impl, words)
-        return compile_training(single, strategy, settings, shapes, lambda: _PROGRAMS.get(begin_key, compile_begin))
-
+    shape, lower_begin = _begin_program(begin, begin_args, size)
+    program = train
+    if train is None:
+        program = compiling_training(single, strategy, settings, Shapes(shape, arrays, impl, words))
     with ThreadPoolExecutor(1) as pool:
-        orders = pool.submit(orders_of, rows, settings, key, range(min(settings.epochs, settings.call_epochs)))
-        train = _PROGRAMS.get(train_key, compile_train)
-        run = own(_PROGRAMS.get(begin_key, compile_begin)(*begin_args))
-    return Prepared(run, train, orders.result(), time.perf_counter() - began)
+        making = pool.submit(_PROGRAMS.get, begin_key, lower_begin() if ready is None else lambda: ready)
+        # Not on a thread of their own: they would take turns with tracing, and the compilers with neither.
+        orders = orders_of(rows, settings, key, range(min(settings.epochs, settings.call_epochs)))
+        run = own(making.result()(*begin_args))
+    train = _PROGRAMS.get(train_key, program)
+    return Prepared(run, train, orders, time.perf_counter() - began)
 
 
-def _begin_program(begin: Callable[..., Run], args: tuple[Any, ...], size: int) -> tuple[Run, Callable[[], Any]]:
-    """The shapes of what `begin` makes, and a function that compiles it."""
+def _begin_program(
+    begin: Callable[..., Run], args: tuple[Any, ...], size: int
+) -> tuple[Run, Callable[[], Callable[[], Any]]]:
+    """The shapes of what `begin` makes, and a function that lowers it and returns one that compiles it."""
     traced = jax.jit(begin).trace(*args)
     shape = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), traced.out_info)
     options = run_once(tree_size(shape.state) // size)
 
-    def compile_begin() -> Callable[..., Run]:
+    def lower() -> Callable[[], Any]:
         parts = with_host_random(traced.jaxpr)
         if parts is None:
-            return compiled(traced.lower(), options)
+            return functools.partial(compiled, traced.lower(), options)
         leaves = jax.tree.leaves(args)
-        program = compiled(jax.jit(parts.rest).lower(parts.draw(*leaves), *leaves), options)
+        rest = jax.jit(parts.rest).lower(parts.draw(*leaves), *leaves)
+        return lambda: _with_draws(compiled(rest, options), parts.draw, shape)
 
-        def run(*args: Any) -> Run:
-            leaves = jax.tree.leaves(args)
-            return jax.tree.unflatten(jax.tree.structure(shape), program(parts.draw(*leaves), *leaves))
+    return shape, lower
 
-        return run
 
-    return shape, compile_begin
+def _with_draws(program: Any, draw: Callable[..., Any], shape: Run) -> Callable[..., Run]:
+    """The program of a run's start, given random numbers that the host draws first."""
+
+    def run(*args: Any) -> Run:
+        leaves = jax.tree.leaves(args)
+        return jax.tree.unflatten(jax.tree.structure(shape), program(draw(*leaves), *leaves))
+
+    return run
 
 
 def _check_start(single: Method, start: PyTree, example: PyTree, size: int, *, ensemble: bool) -> PyTree:

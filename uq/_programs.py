@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._setup import Settings
-from ._training import Data, Run, Stretch, many_steps, single_steps, take_stretch, training_parts
+from ._training import REFRESH_BATCHES, Data, Run, Stretch, many_steps, single_steps, take_stretch, training_parts
 from ._tree import is_key, tree_size
 from ._typing import PyTree
-from .execution import Strategy, compiled, looped, same_for_any_size, unrolled
+from .execution import Strategy, compiled, looped, same_for_any_size, unoptimized, unrolled
 from .method import Method
+
+_LITTLE = 500_000
+_SMALL = 5_000
+"""A program that reads at most so many numbers in all, for so many weights, takes longer to optimise than to run."""
 
 
 class Program:
@@ -108,17 +113,16 @@ class Shapes(NamedTuple):
     """How many words a key has."""
 
 
-def compile_training(
-    method: Method,
-    strategy: Strategy,
-    settings: Settings,
-    shapes: Shapes,
-    meanwhile: Callable[[], Any] | None = None,
-) -> Program:
-    """The program that trains `settings.size` members of `method`, a method for one.
+def compile_training(method: Method, strategy: Strategy, settings: Settings, shapes: Shapes) -> Program:
+    """The program that trains `settings.size` members of `method`, a method for one."""
+    return compiling_training(method, strategy, settings, shapes)()
 
-    Its two parts compile on threads of their own, the first while the second is traced; `meanwhile` is called once both
-    do. Tracing is this thread's: settings such as `jax.enable_x64()` are a thread's own.
+
+def compiling_training(method: Method, strategy: Strategy, settings: Settings, shapes: Shapes) -> Callable[[], Program]:
+    """Begin to compile the program; the function returned waits for it.
+
+    Its two parts compile on threads of their own, the first while the second is traced. Tracing is this thread's:
+    settings such as `jax.enable_x64()` are a thread's own.
     """
     began = time.perf_counter()
     groups = _groups(settings.size, strategy.threads)
@@ -138,19 +142,33 @@ def compile_training(
     advance = functools.partial(build, many_steps(parts.update), index, keys, scalar, scalar, scalar)
     if not strategy.loop:
         advance = functools.partial(build, parts.update, index, keys, scalar, scalar)
-    with ThreadPoolExecutor(2) as pool:
-        compiling = (
-            pool.submit(compiled, advance(), options),
-            pool.submit(compiled, build(parts.end_epoch, index, scalar), options),
-        )
-        if meanwhile is not None:
-            meanwhile()
+    small = tree_size(run.before) // size <= _SMALL
+    at_ends = unoptimized(options) if small and reads_little(settings, data) else options
+    pool = ThreadPoolExecutor(2)
+    compiling = (
+        pool.submit(compiled, advance(), options),
+        pool.submit(compiled, build(parts.end_epoch, index, scalar), at_ends),
+    )
+    pool.shutdown(wait=False)
+
+    def finish() -> Program:
         update, end_epoch = (part.result() for part in compiling)
-    memory, temporary = map(max, zip(_bytes(update), _bytes(end_epoch), strict=True))
-    shared = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((data.x, data.y, data.weight)))
-    memory, temporary = memory * len(groups) - shared * (len(groups) - 1), temporary * len(groups)
-    call = functools.partial(take_stretch, update if strategy.loop else single_steps(update), end_epoch)
-    return Program(call, groups, memory, temporary, time.perf_counter() - began)
+        memory, temporary = map(max, zip(_bytes(update), _bytes(end_epoch), strict=True))
+        shared = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((data.x, data.y, data.weight)))
+        memory, temporary = memory * len(groups) - shared * (len(groups) - 1), temporary * len(groups)
+        call = functools.partial(take_stretch, update if strategy.loop else single_steps(update), end_epoch)
+        return Program(call, groups, memory, temporary, time.perf_counter() - began)
+
+    return finish
+
+
+def reads_little(settings: Settings, data: Data) -> bool:
+    """Whether the ends of all epochs read few numbers of the inputs: those of left-out rows, and of the batches that
+    refresh carried averages. Of a member, so that it does not depend on how many there are."""
+    held = data.held_out.shape[1] * data.held_out.shape[2]
+    rows = held + min(settings.steps, REFRESH_BATCHES) * settings.batch
+    wide = sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(data.x))
+    return settings.epochs * rows * wide <= _LITTLE
 
 
 def _groups(size: int, threads: int) -> list[np.ndarray]:

@@ -16,7 +16,8 @@ from .execution import Strategy, lowered
 from .method import Batch, Method, all_finite
 from .wrap import with_products
 
-_REFRESH_BATCHES = 8
+REFRESH_BATCHES = 8
+"""Batches that carried averages are estimated from anew at the end of an epoch, at most."""
 
 
 class Run(NamedTuple):
@@ -178,7 +179,7 @@ def training_parts(method: Method, strategy: Strategy, key_impl: str) -> Parts:
         keep, losses = run.active & finite, jnp.where(run.active, run.epoch_loss / steps, jnp.nan)
         state = run.state
         if refresh is not None:
-            some = index[:, : min(steps, _REFRESH_BATCHES)]
+            some = index[:, : min(steps, REFRESH_BATCHES)]
             some = jnp.broadcast_to(some, (keep.shape[0], *some.shape[1:]))
             state = mapping(lambda state, index: refresh(state, rows(data.x, index)))(state, some)
         before = tree_where(keep, without_optimizer(state), run.before)

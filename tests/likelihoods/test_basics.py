@@ -13,6 +13,7 @@ import scipy.special
 import scipy.stats
 
 import uq
+from uq.likelihoods import _links as links
 from uq.likelihoods import attach, check_width, columns
 
 from ..nets import Unit
@@ -117,6 +118,17 @@ def test_scales_have_a_floor_and_losses_stay_finite(raw: float) -> None:
     value, grad = jax.value_and_grad(lambda z: kind.log_prob(z, jnp.array([0.0])).sum())(outputs)
     assert np.isfinite(value) and np.all(np.isfinite(grad))
     assert kind.parameters(outputs)[1][0] >= 1e-3
+
+
+def test_softplus_and_its_derivatives() -> None:
+    raw = jnp.asarray([-jnp.inf, -1e4, -100.0, -3.0, -1e-3, 0.0, 1e-3, 2.0, 30.0, 1e4, jnp.inf], jnp.float32)
+    wide = np.asarray(raw, np.float64)
+    sigmoid = scipy.special.expit(wide)
+    np.testing.assert_allclose(links.softplus(raw), softplus(wide), rtol=1e-6, atol=2e-38)
+    slope = jax.grad(links.softplus)
+    np.testing.assert_allclose(jax.vmap(slope)(raw), sigmoid, rtol=1e-6, atol=2e-38)
+    np.testing.assert_allclose(jax.vmap(jax.grad(slope))(raw), sigmoid * (1 - sigmoid), rtol=1e-5, atol=1e-7)
+    assert np.isnan(links.softplus(jnp.nan))
 
 
 @pytest.mark.parametrize("num_outputs", [1, 2])

@@ -67,6 +67,11 @@ def same_for_any_size(num_numbers: int, *, together: bool = True, one_thread: bo
     return options
 
 
+def unoptimized(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, for a program that runs for less time than the compiler's optimisations of it take."""
+    return options | {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else options
+
+
 def compiled(lowered: Any, options: dict[str, Any]) -> Any:
     """`lowered.compile` with those of the options that the installed compiler knows."""
     known = {name: value for name, value in options.items() if name not in _UNKNOWN}

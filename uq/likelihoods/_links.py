@@ -31,9 +31,20 @@ def bounded_exp(raw: Array, limit: float) -> Array:
     return jnp.exp(limited(raw, limit))
 
 
+@jax.custom_jvp
+def softplus(raw: Array) -> Array:
+    """log(1 + e^raw): the numbers of `jax.nn.softplus`, whose derivative compiles to three times the code."""
+    return jnp.maximum(raw, 0) + jax.lax.log1p(jax.lax.exp(-jax.lax.abs(raw)))
+
+
+@softplus.defjvp
+def _softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return softplus(*primals), tangents[0] * jax.lax.logistic(*primals)
+
+
 def positive(raw: Array, floor: float) -> Array:
     """softplus(raw) + floor."""
-    return jax.nn.softplus(raw) + floor
+    return softplus(raw) + floor
 
 
 def raw_of(value: Array, floor: float) -> Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .._checks import check_count
 from .._typing import Array
-from ._links import columns_of
+from ._links import columns_of, softplus
 from ._targets import check_indicators, check_labels
 
 
@@ -170,7 +170,7 @@ class Ordinal:
         outputs = columns_of(self, outputs)
         first, rest = outputs[..., 1:2], outputs[..., 2:]
         first = first - 0.5 * (self.num_classes - 2) * (math.log(2) + self.min_gap)
-        gaps = jax.nn.softplus(rest) + self.min_gap
+        gaps = softplus(rest) + self.min_gap
         return outputs[..., 0], jnp.concatenate([first, first + jnp.cumsum(gaps, -1)], -1)
 
     def log_probs(self, outputs: Array) -> Array:
@@ -181,7 +181,7 @@ class Ordinal:
         latent, cuts = self.parameters(outputs)
         below = jax.nn.log_sigmoid(cuts - latent[..., None])
         above = jax.nn.log_sigmoid(latent[..., None] - cuts)
-        gaps = jax.nn.softplus(outputs[..., 2:]) + self.min_gap  # not differences of cuts, which round to 0 far out
+        gaps = softplus(outputs[..., 2:]) + self.min_gap  # not differences of cuts, which round to 0 far out
         between = jnp.log(-jnp.expm1(-gaps))
         middle = below[..., 1:] + above[..., :-1] + between
         return jnp.concatenate([below[..., :1], middle, above[..., -1:]], -1)

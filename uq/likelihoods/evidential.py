@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from .._checks import check_count
 from .._typing import Array
-from ._links import check_floor, columns_of, law_log_prob, raw_of
+from ._links import check_floor, columns_of, law_log_prob, raw_of, softplus
 from ._targets import check_labels, check_real
 from .classes import pick
 
@@ -51,7 +50,7 @@ class Evidential:
     def parameters(self, outputs: Array) -> tuple[Array, Array, Array, Array]:
         """γ, ν, α, β of the normal-inverse-gamma, each `(…,)`."""
         outputs = columns_of(self, outputs)
-        raw = jax.nn.softplus(outputs[..., 1:]) + self.floor
+        raw = softplus(outputs[..., 1:]) + self.floor
         return outputs[..., 0], raw[..., 0], 1 + raw[..., 1], raw[..., 2]
 
     def aleatoric_epistemic(self, outputs: Array) -> tuple[Array, Array]:
@@ -62,7 +61,7 @@ class Evidential:
 
     def moved(self, outputs: Array, loc: Array, scale: Array) -> Array:
         """Outputs that say of loc + scale · Y what these say of Y."""
-        beta = scale**2 * (jax.nn.softplus(outputs[..., 3:]) + self.floor)
+        beta = scale**2 * (softplus(outputs[..., 3:]) + self.floor)
         return jnp.concatenate([loc + scale * outputs[..., :1], outputs[..., 1:3], raw_of(beta, self.floor)], -1)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
@@ -108,7 +107,7 @@ class DirichletEvidential:
     def parameters(self, outputs: Array) -> tuple[Array]:
         """The concentrations, `(…, C)`."""
         outputs = columns_of(self, outputs)
-        return (jax.nn.softplus(outputs) + 1,)
+        return (softplus(outputs) + 1,)
 
     def vacuity(self, outputs: Array) -> Array:
         """C / Σα, from 0 to 1, `(…,)`."""

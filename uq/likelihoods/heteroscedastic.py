@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from .._checks import InputError, check_count
 from .._typing import Array
-from ._links import columns_of
+from ._links import columns_of, softplus
 from ._points import normal_points
 from ._targets import check_labels
 from .classes import pick
@@ -62,7 +62,7 @@ class HeteroscedasticLogits:
         """Means `(…, C)`, scales `(…, C)` and V `(…, C, R)`."""
         outputs = columns_of(self, outputs)
         num = self.num_classes
-        scale = jax.nn.softplus(outputs[..., num : 2 * num]) + self.min_scale
+        scale = softplus(outputs[..., num : 2 * num]) + self.min_scale
         return outputs[..., :num], scale, outputs[..., 2 * num :].reshape(*outputs.shape[:-1], num, self.rank)
 
     def log_probs(self, outputs: Array) -> Array:
