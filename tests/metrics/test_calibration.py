@@ -475,3 +475,47 @@ def test_defect_34_a_short_last_batch_weighs_what_it_holds():
     whole = float(metrics.calibration_error(probs, y))
     assert float(metric.compute(state)) == pytest.approx(whole, rel=1e-6)
     assert float(metrics.accuracy(probs, y)) == pytest.approx(256 / 259)
+
+
+# Large tables on a device, which are checked, binned and summed in programs of their own
+
+
+@pytest.fixture(scope="module")
+def large():
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(10), 30_000).astype(np.float32)
+    probs[:200] = 0.1  # ties
+    return probs, rng.integers(0, 10, 30_000), rng.integers(0, 3, 30_000).astype(np.float32)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("more", [{}, {"norm": "l2"}, {"norm": "l2", "debias": True}, {"norm": "max"}, {"bins": 7}])
+def test_large_tables_on_a_device_say_what_the_host_says(large, weighted, more):
+    probs, y, weight = large
+    device = jnp.asarray(probs)
+    if weighted:
+        more = {**more, "weight": weight}
+        device = device.at[np.flatnonzero(weight == 0)].set(jnp.nan)  # rows that may hold anything
+    want = uq.metrics.calibration_error(probs, y, **more)
+    for labels in (y, jnp.asarray(y)):
+        got = uq.metrics.calibration_error(device, labels, **more)
+        np.testing.assert_allclose(got.value, want.value, rtol=2e-5)
+        assert got.count == want.count and got.estimand == want.estimand
+        if want.stderr is not None:
+            np.testing.assert_allclose(got.stderr, want.stderr, rtol=1e-3)
+    curve, other = (uq.metrics.reliability_curve(p, y, bins=7, weight=more.get("weight")) for p in (device, probs))
+    np.testing.assert_array_equal(curve.count, other.count)
+    np.testing.assert_allclose(curve.frequency, other.frequency, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.1, 1.2, 0.5])
+def test_large_tables_on_a_device_are_checked(large, wrong):
+    probs, y, _ = large
+    device = jnp.asarray(probs).at[17, 3].set(wrong)
+    for metric in (uq.metrics.calibration_error, uq.metrics.reliability_curve, uq.metrics.accuracy):
+        with pytest.raises(uq.InputError, match=r"row 17|\[17, 3\]"):
+            metric(device, y)
+    with pytest.raises(uq.InputError, match="bins"):
+        uq.metrics.calibration_error(jnp.asarray(probs), y, bins=0)
+    with pytest.raises(uq.InputError, match="10"):
+        uq.metrics.calibration_error(jnp.asarray(probs), np.where(np.arange(len(y)) == 5, 10, y))

@@ -41,11 +41,12 @@ def placed(stated: Events, bins: int, binning: str) -> Rows:
     """`stated` with the place of each row found once, in the precision that came."""
     if _route.on_host(stated):
         stated = Events(*(np.asarray(part) for part in stated))
-        return _placed(np, stated, bins=bins, binning=binning)
-    return _route._compiled(_placed, (("binning", binning), ("bins", bins)))(stated)
+        return place(np, stated, bins, binning)
+    return _route._compiled(place, (("binning", binning), ("bins", bins)))(stated)
 
 
-def _placed(xp: Any, stated: Events, *, bins: int, binning: str) -> Rows:
+def place(xp: Any, stated: Events, bins: int, binning: str) -> Rows:
+    """`placed`, in numpy or in jax."""
     place = _bin_of(xp, stated.p, bins) if binning == "width" else _rank(xp, stated.p, stated.group)
     return Rows(*stated, place)
 

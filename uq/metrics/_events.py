@@ -80,22 +80,44 @@ def _is_table(pred: Any) -> bool:
 
 
 def _confident(name: str, pred: Any, y: Any, weight: Any) -> Events:
-    """Statements of kind "confidence", checked in the same pass over the probabilities."""
+    """Statements of kind "confidence"; the host checks the probabilities in the same pass over them."""
+    probs, labels = _inputs.classes(name, pred, y, weight, unchecked=True)
+    if not _route.on_host(probs, labels):
+        _check_on_device(name, probs)
+        return _route._compiled(_stated, (("kind", "confidence"),))(jnp.asarray(probs), jnp.asarray(labels))
+    probs = np.asarray(probs)
+    largest, right, extremes = _largest(probs, np.asarray(labels))
+    if not _inputs.are_sound(*extremes):
+        _inputs._check_probs(name, probs)
+    return Events(largest, right, np.zeros(len(probs), np.int32))
+
+
+def device_table(name: str, pred: Any, y: Any, weight: Any) -> _inputs.Classes | None:
+    """Checked probabilities and labels where a device holds them, for programs that begin with `confident`."""
+    if not (_is_table(pred) and is_concrete((pred, y, weight))):
+        return None
     probs, labels = _inputs.classes(name, pred, y, weight, unchecked=True)
     if _route.on_host(probs, labels):
-        probs = np.asarray(probs)
-        largest, right, extremes = _largest(probs, np.asarray(labels))
-        found = Events(largest, right, np.zeros(len(probs), np.int32))
-    else:
-        found, extremes = _route._compiled(_stated_with_extremes, ())(jnp.asarray(probs), jnp.asarray(labels))
-    if not _inputs.are_sound(*jax.device_get(extremes)):
+        return None
+    _check_on_device(name, probs)
+    return _inputs.Classes(jnp.asarray(probs), jnp.asarray(labels))
+
+
+def confident(xp: Any, table: _inputs.Classes) -> Events:
+    """Statements of kind "confidence" of a checked table."""
+    return _stated(xp, *table, kind="confidence")
+
+
+def _check_on_device(name: str, probs: Any) -> None:
+    *extremes, total = jax.device_get(_route._compiled(_extremes, ())(jnp.asarray(probs)))
+    if not (np.isfinite(total) and _inputs.are_sound(*extremes)):
         _inputs._check_probs(name, np.asarray(probs))
-    return found
 
 
-def _stated_with_extremes(xp: Any, probs: Any, labels: Any) -> tuple[Events, tuple[Any, ...]]:
-    found, sums = _stated(xp, probs, labels, kind="confidence"), probs.sum(1)
-    return found, (probs.min(), found.p.max(), sums.min(), sums.max())
+def _extremes(xp: Any, probs: Any) -> tuple[Any, ...]:
+    """What `are_sound` asks for, and the sum of all: compiled, an extreme may pass over NaN, but a sum does not."""
+    sums = probs.sum(1)
+    return probs.min(), probs.max(), sums.min(), sums.max(), sums.sum()
 
 
 def _stated(xp: Any, probs: Any, labels: Any, *, kind: str) -> Events:

@@ -133,7 +133,7 @@ def _class_probs(name: str, pred: Any, unchecked: bool = False) -> Any:
 
 
 def are_sound(lowest: Any, highest: Any, least_sum: Any, greatest_sum: Any) -> bool:
-    """Whether such are the extremes of rows of probabilities; NaN is not."""
+    """Whether such are the extremes, found by numpy, of rows of probabilities; NaN is not."""
     within = lowest >= -_RANGE_TOLERANCE and highest <= 1 + _RANGE_TOLERANCE
     return bool(within and least_sum >= 1 - _SUM_TOLERANCE and greatest_sum <= 1 + _SUM_TOLERANCE)
 

@@ -13,9 +13,10 @@ from .._checks import InputError, check_count
 from .._typing import Array, ArrayLike, Key
 from ..members import as_key
 from . import _events, _route
-from ._binning import Cells, Rows, add_up, cell_sums, cells_of, edges_of, own_gap, placed
+from ._binning import Cells, Rows, add_up, cell_sums, cells_of, edges_of, own_gap, place, placed
 from ._estimate import Estimate, Resample, Statistic, as_resample, at_once, mean, summarize
 from ._events import Kind, known, simulate_events
+from ._inputs import Classes
 
 Norm = Literal["l1", "l2", "max"]
 Binning = Literal["width", "mass", "sweep"]
@@ -110,7 +111,10 @@ def calibration_error(
     known("binning", binning, get_args(Binning))
     if debias and norm != "l2":
         raise InputError(f'`calibration_error` can debias norm "l2" only, but the norm is "{norm}".')
-    rows, settings = _rows("calibration_error", pred, y, kind, bins, binning, weight)
+    table = None
+    if kind == "confidence" and binning == "width" and key is None:
+        table = _events.device_table("calibration_error", pred, y, weight)
+    rows, settings = _rows("calibration_error", pred, y, kind, bins, binning, weight, table)
     words = f"{kind} calibration error, {norm}{', debiased' if debias else ''}, {_said(settings)}"
     return summarize(
         _LARGEST_GAP if norm == "max" else _MEAN_GAP,
@@ -196,13 +200,19 @@ def accuracy(
 
 
 def _rows(
-    name: str, pred: Any, y: Any, kind: str, bins: int | None, binning: str, weight: Any
-) -> tuple[Rows, dict[str, Any]]:
-    stated, groups = _events.events(name, pred, y, kind, weight)
+    name: str, pred: Any, y: Any, kind: str, bins: int | None, binning: str, weight: Any, table: Classes | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Rows with their places, or `table` as it is: then the statistic places them, in one program with the rest."""
+    stated, groups = (table, 1) if table is not None else _events.events(name, pred, y, kind, weight)
     if bins is None:
-        bins = 15 if binning != "sweep" else min(stated.p.shape[0], _MOST_BINS)
+        bins = 15 if binning != "sweep" else min(stated[0].shape[0], _MOST_BINS)
     bins = check_count("bins", bins)
-    return placed(stated, bins, binning), {"bins": bins, "binning": binning, "groups": groups}
+    rows = stated if isinstance(stated, Classes) else placed(stated, bins, binning)
+    return rows, {"bins": bins, "binning": binning, "groups": groups}
+
+
+def _placed_rows(xp: Any, rows: Rows | Classes, bins: int) -> Rows:
+    return place(xp, _events.confident(xp, rows), bins, "width") if isinstance(rows, Classes) else rows
 
 
 def _said(settings: dict[str, Any]) -> str:
@@ -216,6 +226,7 @@ def _said(settings: dict[str, Any]) -> str:
 
 
 def _mean_gap(xp: Any, rows: Any, weight: Any, *, norm: str, debias: bool, **settings: Any) -> Any:
+    rows = _placed_rows(xp, rows, settings["bins"])
     return _gap_of(xp, _cells(xp, rows, weight, events=debias, **settings)[1], norm, debias)
 
 
@@ -239,6 +250,7 @@ def _gap_of(xp: Any, cells: Cells, norm: str, debias: bool) -> Any:
 
 def _together(xp: Any, rows: Any, weight: Any, *, norm: str, debias: bool, **settings: Any) -> tuple[Any, Any]:
     """With the influence of each row, its bin taken as given; for l2 that of the plain square."""
+    rows = _placed_rows(xp, rows, settings["bins"])
     cell, cells = _cells(xp, rows, weight, events=debias, **settings)
     value = _gap_of(xp, cells, norm, debias)
     own = own_gap(rows, weight)
