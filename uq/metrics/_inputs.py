@@ -227,7 +227,7 @@ def array(name: str, what: str, value: Any, *, infinite: bool = False) -> Any:
     if not is_concrete(value):
         return value
     values = np.asarray(value)
-    if values.dtype.kind in "biu" or (not infinite and _sums_to_a_number(values)):
+    if values.dtype.kind in "biu" or (not infinite and sums_to_a_number(values)):
         return value
     bad = np.isnan(values.astype(np.float64, copy=False)) if infinite else ~np.isfinite(values)
     if bad.any():
@@ -241,10 +241,10 @@ def array(name: str, what: str, value: Any, *, infinite: bool = False) -> Any:
     return value
 
 
-def _sums_to_a_number(values: np.ndarray) -> bool:
-    """Whether all are finite, told from their sum: one quick pass, and no array of booleans."""
+def sums_to_a_number(values: np.ndarray) -> bool:
+    """Whether all are finite, told from their sum: one quick pass, and no array of booleans. Where it overflows, no."""
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(values.sum(dtype=np.float64)))
+        return bool(np.isfinite(values.sum(dtype=None if values.dtype.kind == "f" else np.float64)))
 
 
 def member_weight(name: str, weight: Any, size: int) -> Any:

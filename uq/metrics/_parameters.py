@@ -46,6 +46,8 @@ def check_parameters(name: str, d: Any) -> None:
         if _is_dependent(constraint) or constraint.event_dim:
             continue
         values = np.asarray(value)
+        if _is_real(constraint) and _inputs.sums_to_a_number(values):
+            continue
         fine = np.asarray(constraint(values))
         if not fine.all():
             place = tuple(int(i) for i in np.argwhere(~fine)[0])
@@ -61,10 +63,15 @@ def _is_dependent(constraint: Any) -> bool:
     return type(constraint).__name__.lower().strip("_").startswith("dependent")
 
 
+def _is_real(constraint: Any) -> bool:
+    """Whether it allows every finite number and nothing else."""
+    return type(constraint).__name__.strip("_") == "Real"
+
+
 def _allowed(constraint: Any) -> str:
     """What a constraint allows, in words."""
     name = type(constraint).__name__.strip("_")
-    if name == "Real":
+    if _is_real(constraint):
         return "a finite number"
     said = []
     for end, at, beyond in (("lower_bound", "at least", "above"), ("upper_bound", "at most", "below")):
