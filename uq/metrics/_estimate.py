@@ -282,8 +282,10 @@ def _stderr(xp: Any, influence: Any, weight: Any, count: Any) -> Any:
 def _sum_of_squares(xp: Any, weight: Any, influence: Any) -> Any:
     """Σ (weight · influence)², rows of weight 0 inert."""
     if xp is np:
-        moved = weight * influence
-        square = np.einsum("i,i->", moved, moved)
+        square, step = np.float64(0), _route.HOST_BLOCK
+        for start in range(0, len(weight), step):
+            moved = weight[start : start + step] * influence[start : start + step]
+            square += np.einsum("i,i->", moved, moved)
         if np.isfinite(square):
             return square
     return xp.square(weight * xp.where(weight > 0, influence, 0)).sum()

@@ -8,6 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from . import _route
+
 _MOST_CELLS = 1 << 14
 """Length of the longest table; knots that would need a longer one are searched."""
 
@@ -26,14 +28,34 @@ def place(xp: Any, knots: tuple[float, ...], values: Any) -> Any:
     if table is None:
         return xp.searchsorted(xp.asarray(knots, values.dtype), values, side="right")
     after, below, low, rate = table
-    cell = (values - low) * rate
     if xp is np:
-        with np.errstate(invalid="ignore"):  # NaN falls anywhere
-            guess = below.take(np.clip(cell, 0, len(below) - 1).astype(np.intp), mode="clip")
-        return np.minimum(guess + (values >= after.take(guess)), len(knots))  # ∞ is not below the ∞ at the end
+        return _place_on_host(table, len(knots), np.ascontiguousarray(values))
+    cell = (values - low) * rate
     guess = jnp.asarray(below.astype(np.int32)).take(jnp.clip(cell, 0, len(below) - 1).astype(np.int32), mode="clip")
     guess = guess + (values >= jnp.asarray(after).take(guess, mode="clip")).astype(np.int32)
     return jnp.minimum(guess, np.int32(len(knots)))
+
+
+def _place_on_host(table: Any, number: int, values: np.ndarray) -> np.ndarray:
+    """In blocks that stay in the cache, with no array made anew but the result."""
+    after, below, low, rate = table
+    found = np.empty(values.shape, np.intp)
+    flat, out = values.reshape(-1), found.reshape(-1)
+    size = min(_route.HOST_BLOCK, flat.size)
+    cell, place, there = np.empty(size, values.dtype), np.empty(size, np.intp), np.empty(size, values.dtype)
+    with np.errstate(invalid="ignore"):  # NaN falls anywhere
+        for start in range(0, flat.size, _route.HOST_BLOCK):
+            part, guess = flat[start : start + _route.HOST_BLOCK], out[start : start + _route.HOST_BLOCK]
+            cells, places, knot = (scratch[: part.size] for scratch in (cell, place, there))
+            np.subtract(part, low, out=cells)
+            cells *= rate
+            np.clip(cells, 0, len(below) - 1, out=cells)
+            np.copyto(places, cells, casting="unsafe")
+            below.take(places, out=guess, mode="clip")
+            after.take(guess, out=knot, mode="clip")
+            guess += part >= knot
+            np.minimum(guess, number, out=guess)  # ∞ is not below the ∞ at the end
+    return found
 
 
 @functools.lru_cache(maxsize=64)

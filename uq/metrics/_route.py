@@ -19,6 +19,10 @@ from .._checks import is_concrete
 _SMALL = 200_000
 """Largest number of elements of a concrete jax array on the CPU that is computed on the host."""
 
+HOST_BLOCK = 8192
+"""Numbers that the host looks at in one go where it can: few enough for its cache, and for memory that is used again
+rather than asked for anew."""
+
 
 def on_host(*values: Any) -> bool:
     """Whether everything given is better computed by numpy: the one rule, by kind, backend and size."""

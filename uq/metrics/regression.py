@@ -253,16 +253,19 @@ def _placed_by_quantiles(name: str, pred: Any, y: Any, weight: Any, kind: str, l
             upper = levels > 0.5
             knots = np.where(upper, icdf(1 - levels, upper=True), icdf(levels))
     outcome = _route.host_array(prepared(name, pred, y, weight)[1])
-    z = (outcome - loc) / scale
+    z: Any = np.empty(np.broadcast_shapes(outcome.shape, np.shape(loc), np.shape(scale)))
+    np.divide(np.subtract(outcome, loc, out=z), scale, out=z)
     if weight is not None:
         z = np.where((np.asarray(weight) > 0).reshape((-1,) + (1,) * (z.ndim - 1)), z, 0)
-    z = (abs(z) if kind == "interval" else z).reshape(len(z), -1)
+    z = (np.abs(z, out=z) if kind == "interval" else z).reshape(len(z), -1)
     if z.shape[0] != len(outcome) or not np.isfinite(z.sum()):
         return None
     known_below = int((knots == -np.inf).sum())
     # Below a knot or on it counts alike: what is at or below the next number is below this one.
     inner = tuple(np.nextafter(knots[np.isfinite(knots)], np.inf).tolist())
-    return place(np, inner, z) + known_below
+    found = place(np, inner, z)
+    found += known_below
+    return found
 
 
 def _of_rows(rows: Any, weight: Any, norm: str, levels: tuple, kind: str, key: Any, said: str) -> Estimate:
