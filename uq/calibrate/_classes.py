@@ -163,8 +163,33 @@ def _member_log_probs(base: Any, outputs: Array) -> Array:
     return jnp.log(laws.class_probs(base.distribution(outputs)))
 
 
+def _member_probs(base: Any, outputs: Array) -> Array:
+    """`(…, C)`; what underflows is 0."""
+    return jax.nn.softmax(outputs) if isinstance(base, Categorical) else jnp.exp(_member_log_probs(base, outputs))
+
+
 def _mixed(base: Any, outputs: Array, weight: Array) -> Array:
-    """log Σ w p, one member after the other, so that there is memory for many."""
+    """log Σ w p, one member after the other, so that there is memory for many.
+
+    The sum itself, at one exponential a number; where a class is so improbable that some member's probability may have
+    underflowed, the sum of logarithms.
+    """
+
+    def add(total: Array, member: tuple[Array, Array]) -> tuple[Array, None]:
+        outputs, weight = member
+        each = _member_probs(base, jnp.where(weight > 0, outputs, 0))
+        return total + jnp.where(weight > 0, weight * each, 0), None
+
+    shape = jax.eval_shape(functools.partial(_member_probs, base), outputs[0])
+    total, _ = jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), (outputs, weight))
+    safe = (total > 1e8 * jnp.finfo(total.dtype).tiny).all()
+    return jax.lax.cond(
+        safe, lambda total, *_: jnp.log(total), lambda _, *given: _mixed_logs(base, *given), total, outputs, weight
+    )
+
+
+def _mixed_logs(base: Any, outputs: Array, weight: Array) -> Array:
+    """`_mixed`, in logarithms throughout."""
 
     def add(carry: tuple[Array, Array], member: tuple[Array, Array]) -> tuple[Any, None]:
         (top, total), (outputs, weight) = carry, member

@@ -20,6 +20,8 @@ _LEAST, _MOST = 0.01, 100.0
 """Bounds of 1 / T."""
 _FEW = 1000
 """Rows that the search begins with, where there are many."""
+_NUMBERS = 65_536
+"""Log-probabilities looked at in one go."""
 
 
 class TemperatureState(NamedTuple):
@@ -91,29 +93,28 @@ def _apply(state: TemperatureState, pred: Any) -> Predictive:
 def search(data: _classes.Sample, spread: float = 1.0) -> tuple[Found, float]:
     """The best 1 / T as `(1,)`, and the mean log loss at T = 1."""
     precision = 1 / (spread**2 * data.weight.sum())
-    shifted = data.log_probs - data.log_probs.max(1, keepdims=True)
-    picked = np.take_along_axis(shifted, data.labels[:, None], 1)[:, 0]
+    every = len(data.labels) // _FEW
+    picked = np.take_along_axis(data.log_probs, data.labels[:, None], 1)[:, 0]
+    picked -= data.log_probs.max(1)
     share = data.weight / data.weight.sum()
-    work = np.empty_like(shifted)
 
     def value(inverse: float) -> tuple[float, float, float]:
-        """Loss, slope and curvature in one pass."""
-        np.exp(np.multiply(shifted, inverse, out=work), out=work)
-        total = np.einsum("ij->i", work)
-        mean = np.einsum("ij,ij->i", work, shifted) / total
-        square = np.einsum("ij,ij,ij->i", work, shifted, shifted) / total
+        """Loss, slope and curvature."""
+        total, mean, square = _moments(data.log_probs, inverse)
         log = np.log(inverse)
+        # Not `share @ each`: its threads wait for each other on a busy machine.
+        each = np.log(total) - inverse * picked, mean - picked, square - np.square(mean)
+        loss, slope, curve = (float(np.einsum("i,i->", share, part)) for part in each)
         return (
-            float(share @ (np.log(total) - inverse * picked) + precision * log**2 / 2),
-            float(share @ (mean - picked) + precision * log / inverse),
-            float(share @ (square - np.square(mean)) + precision * (1 - log) / inverse**2),
+            loss + precision * log**2 / 2,
+            slope + precision * log / inverse,
+            curve + precision * (1 - log) / inverse**2,
         )
 
     at, low, high = 1.0, 0.0, np.inf
     loss, slope, curve = value(at)
     before = loss
-    if len(share) >= 20 * _FEW:  # what a few rows say is near what all do
-        every = len(share) // _FEW
+    if every >= 20:  # what a few rows say is near what all do
         at = float(search(_classes.Sample(*(leaf[::every] for leaf in data)), spread)[0].at[0])
         loss, slope, curve = value(at)
     if precision == 0 and slope < -1e-14 and not picked.any():  # the loss falls for ever
@@ -126,12 +127,32 @@ def search(data: _classes.Sample, spread: float = 1.0) -> tuple[Found, float]:
         to = float(np.clip(newton, max(at / 4, _LEAST), min(4 * at, _MOST)))
         if not low < to < high:
             to = float(np.sqrt(low * high))
-        done = abs(to - at) <= 1e-5 * at
+        step = to - at
+        if abs(step) <= 1e-4 * at:  # Newton's next would be of its square
+            return Found(np.array([to]), True, iteration, loss + step * (slope + step * curve / 2)), before
         at = to
         loss, slope, curve = value(at)
-        if done or (at == _LEAST and slope >= 0) or (at == _MOST and slope <= 0):
+        if (at == _LEAST and slope >= 0) or (at == _MOST and slope <= 0):
             return Found(np.array([at]), True, iteration + 1, loss), before
     return Found(np.array([at]), False, 100, loss), before
+
+
+def _moments(log_probs: np.ndarray, inverse: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row, Σ_c e^(inverse · z_c), and the mean and mean square of z under those weights, z being
+    log-probabilities below the largest: `(N,)` each, in one pass of blocks that stay in the cache."""
+    size, width = log_probs.shape
+    step = min(max(_NUMBERS // width, 1), size)
+    found, scratch = np.empty((3, size)), np.empty((2, step, width))
+    for start in range(0, size, step):
+        part, into = log_probs[start : start + step], found[:, start : start + step]
+        z, weight = scratch[:, : len(part)]
+        np.subtract(part, part.max(1, keepdims=True), out=z)
+        np.exp(np.multiply(z, inverse, out=weight), out=weight)
+        np.einsum("ij->i", weight, out=into[0])
+        np.einsum("ij->i", np.multiply(weight, z, out=weight), out=into[1])
+        np.einsum("ij,ij->i", weight, z, out=into[2])
+    found[1:] /= found[0]
+    return found[0], found[1], found[2]
 
 
 def _warn_of_bound(inverse: float) -> None:
