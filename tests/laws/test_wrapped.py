@@ -80,6 +80,37 @@ def test_wrappers():
     np.testing.assert_allclose(laws.cdf(late, y), stats.expon(scale=2.0).cdf(y), rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [dist.LeftCensoredDistribution, dist.RightCensoredDistribution])
+@pytest.mark.parametrize("base", ["Normal", "Gumbel", "Exponential", "Poisson"])
+def test_what_was_recorded_enters_the_density_and_nothing_else(kind, base):
+    scale = np.float32([0.8, 1.5])
+    make, twin = {
+        "Normal": (lambda: dist.Normal(0 * scale, scale), stats.norm(0, scale)),
+        "Gumbel": (lambda: dist.Gumbel(0 * scale, scale), stats.gumbel_r(0, scale)),
+        "Exponential": (lambda: dist.Exponential(1 / scale), stats.expon(0, scale)),
+        "Poisson": (lambda: dist.Poisson(scale), stats.poisson(scale)),
+    }[base]
+    marked = kind(make(), np.array([True, False]))
+    y = np.array([1.0, 2.0])
+    beyond = twin.logcdf if kind is dist.LeftCensoredDistribution else twin.logsf
+    want = np.where([True, False], beyond(y), (twin.logpmf if base == "Poisson" else twin.logpdf)(y))
+    for route in (laws, host):
+        np.testing.assert_allclose(route.log_prob(marked, y), want, rtol=1e-5)
+        np.testing.assert_allclose(route.entropy(marked), twin.entropy(), rtol=1e-4)
+        np.testing.assert_allclose(route.moments(marked)[0], twin.mean(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(route.cdf(marked, y), twin.cdf(y), rtol=1e-5)
+        both = [route.mixture_entropy(d, np.float32([0.4, 0.6])) for d in (marked, make())]
+        np.testing.assert_allclose(both[0], both[1], rtol=1e-6)
+    np.testing.assert_allclose(uq.metrics.log_score(marked, y), -want, rtol=1e-5)
+
+
+def test_nothing_but_zeros():
+    d = dist.ZeroInflatedPoisson(gate=np.float64([1.0, 0.3]), rate=np.float64([2.0, 3.0]))
+    for tail in (1e-9, 0.3, 0.99):
+        for upper in (False, True):
+            assert host.tail(d, tail, upper)[0] == laws.tail(d, tail, upper)[0] == 0
+
+
 def test_unknown_distributions_are_refused_in_a_sentence():
     with pytest.raises(uq.InputError, match=r"knows no family VonMises; it knows .*Normal"):
         laws.cdf(dist.VonMises(0.0, 1.0), 1.0)

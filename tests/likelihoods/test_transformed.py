@@ -264,3 +264,24 @@ def test_mixture_densities_of_a_bent_target():
         assert float(pred.crps(y)[row]) == pytest.approx(want, rel=1e-3)
     assert np.isfinite(pred.entropy).all()
     np.testing.assert_allclose(pred.to_numpyro().log_prob(y), pred.log_prob(y), rtol=1e-4)
+
+
+@pytest.mark.parametrize("change", [Log(), Log(2.0), BoxCox(0.0, 1.0)], ids=repr)
+def test_below_its_support_a_law_has_a_distribution_function(change: Any) -> None:
+    kind = transformed(Gaussian(), change)
+    pred = uq.Predictive(np.stack([OUTPUTS, OUTPUTS + 0.5]), kind)
+    laws, law = uq.laws, kind.distribution(OUTPUTS)
+    for y in (-7.0, -change.shift):
+        at = np.full(2, y)
+        for got in (pred.cdf(at), pred.cdf_below(at), laws.cdf(law, at), laws.host.cdf(law, at)):
+            np.testing.assert_array_equal(got, 0)
+        for got in (pred.sf(at), laws.sf(law, at), laws.host.sf(law, at)):
+            np.testing.assert_array_equal(got, 1)
+        for got in (laws.log_prob(law, at), laws.host.log_prob(law, at), jax.jit(kind.log_prob)(OUTPUTS, at)):
+            np.testing.assert_array_equal(got, -np.inf)
+    assert np.isnan(pred.cdf(np.array([np.nan, 1.0]))[0])
+    inside = np.array([0.5, 3.0])
+    want = st.norm(MEAN, SCALE).cdf(np.log(inside + change.shift))
+    np.testing.assert_allclose(laws.cdf(law, inside), want, rtol=1e-5)
+    slope = jax.grad(lambda y: laws.cdf(law, y).sum())(jnp.asarray([-7.0, -7.0]))
+    np.testing.assert_array_equal(slope, 0)

@@ -397,3 +397,35 @@ def test_under_jit_and_with_keys():
 def test_bad_input(call, said):
     with pytest.raises(uq.InputError, match=said):
         call(*members())
+
+
+@pytest.mark.parametrize("case", ["good", "narrow", "mixed", "shifted", "one wide", "heavy"])
+def test_decomposed_crps_is_the_crps(case):
+    rng = np.random.default_rng(0)
+    size = 500
+    loc = rng.normal(size=size)
+    y = loc + rng.normal(size=size)
+    scale = {"narrow": 0.01, "mixed": np.exp(1.5 * rng.normal(size=size)), "one wide": np.where(loc == loc[3], 100, 1)}
+    law = (stats.t(2, loc, 1) if case == "heavy" else
+           stats.norm(loc + 100 * (case == "shifted"), scale.get(case, 1.0) * np.ones(size)))  # fmt: skip
+    found = uq.metrics.score_decomposition(law, y, score="crps")
+    np.testing.assert_allclose(float(found[0]), uq.metrics.crps(law, y).mean(), rtol=3e-3)
+    ranked = np.sort(y)
+    share = np.arange(1, size) / size
+    np.testing.assert_allclose(float(found[3]), (share * (1 - share) * np.diff(ranked)).sum(), rtol=5e-3)
+
+
+@pytest.mark.parametrize("score", ["crps", "quantile"])
+def test_decomposed_scores_do_not_look_at_rows_of_weight_0(score):
+    rng = np.random.default_rng(1)
+    loc, weight = rng.normal(size=SIZE), rng.integers(0, 3, SIZE)
+    y, live = loc + rng.normal(size=SIZE), weight > 0
+    outputs = np.stack([loc, 0 * loc], -1)[None].astype(np.float32)
+    pred = uq.Predictive(outputs, uq.likelihoods.Gaussian())
+    other = uq.Predictive(np.where(live[:, None], outputs, np.nan), uq.likelihoods.Gaussian())
+    again = np.repeat(np.arange(SIZE), weight)
+    want = uq.metrics.score_decomposition(pred[again], y[again], score=score)
+    for said, outcome in ((pred, y), (other, np.where(live, y, 1e6))):
+        found = uq.metrics.score_decomposition(said, outcome, score=score, weight=weight)
+        np.testing.assert_allclose(np.asarray(found, float), np.asarray(want, float), rtol=4e-3, atol=1e-4)
+        assert found[0].count == live.sum()

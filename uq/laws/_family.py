@@ -55,6 +55,12 @@ class Family(NamedTuple):
     """`(*parameters) →` parameters of 1 − Y in the same family, of fractions that may pile up at both ends."""
     atoms: Callable[..., tuple[Any, ...]] | None = None
     """`(*parameters) →` points that have a probability, of a family that has a density elsewhere."""
+    unmarked: Callable[..., tuple[Any, ...]] | None = None
+    """`(*parameters) →` those of the law of the outcome, where `log_prob` is of what was recorded of it."""
+
+    def of_outcome(self, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Parameters under which `log_prob` is that of the outcome itself: what an entropy asks for."""
+        return parameters if self.unmarked is None else self.unmarked(*parameters)
 
 
 _FAMILIES: dict[str, Family] = {}

@@ -126,7 +126,7 @@ def entropy(d: Any) -> Array:
     if type(d).__name__ == "MixtureSameFamily":
         return mixture.information(mixture.split(d))
     family, parameters = family_of(d)
-    return compiled(family.entropy or _numeric.entropy_of(family), *floats(*parameters))
+    return compiled(family.entropy or _numeric.entropy_of(family), *floats(*family.of_outcome(parameters)))
 
 
 def moments(d: Any) -> tuple[Array, Array]:

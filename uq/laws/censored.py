@@ -114,7 +114,29 @@ def _moments(n: _Normal, loc: Any, scale: Any, low: Any, high: Any) -> tuple[Any
     shift = down * p.at_low + up * p.at_high + scale * p.first
     variance = (down - shift) ** 2 * p.at_low + (up - shift) ** 2 * p.at_high
     variance = variance + shift**2 * p.between - 2 * shift * scale * p.first + scale**2 * p.second
-    return loc + shift, variance
+    mean = loc + shift
+    # Where most outcomes are at a limit, what they exceed it by: the sum above would cancel.
+    a, b = _z(n, low, loc, scale), _z(n, high, loc, scale)
+    for at_limit, near, far, limit, sign in ((a > 0, a, b, low, 1), (b < 0, -b, -a, high, -1)):
+        first, second = _beyond(n, n.xp.where(at_limit, near, 1), n.xp.where(at_limit, far, math.inf))
+        mean = n.xp.where(at_limit, n.xp.where(at_limit, limit, 0) + sign * scale * first, mean)
+        variance = n.xp.where(at_limit, scale**2 * second, variance)
+    return mean, variance
+
+
+def _beyond(n: _Normal, near: Any, far: Any) -> tuple[Any, Any]:
+    """Mean and variance of what a standard normal exceeds `near` by, and at most by `far − near`."""
+
+    def beyond(z: Any) -> tuple[Any, Any]:
+        tail, density = n.ndtr(-z), n.pdf(z)
+        return density - z * tail, (1 + z * z) * tail - z * density
+
+    ends = n.xp.isfinite(far)
+    end = n.xp.where(ends, far, near + 1)
+    (first, second), (first_far, second_far) = beyond(near), beyond(end)
+    first = n.xp.maximum(first - n.xp.where(ends, first_far, 0), 0)
+    second = second - n.xp.where(ends, second_far + 2 * (end - near) * first_far, 0)
+    return first, n.xp.maximum(second - first * first, 0)
 
 
 def _entropy(n: _Normal, loc: Any, scale: Any, low: Any, high: Any) -> Any:

@@ -20,8 +20,10 @@ from ._host_scipy import sound
 from ._quadrature import is_positive
 
 
-def frozen(d: Any) -> Any:
+def frozen(d: Any, *, outcome: bool = False) -> Any:
     """A frozen scipy distribution, or an object with its methods, for whatever is given.
+
+    With `outcome`, the law of the outcome itself where `log_prob` is of what was recorded of it.
 
     Raises:
       InputError: parameters that are being traced, or a family that is not known.
@@ -29,9 +31,9 @@ def frozen(d: Any) -> Any:
     if hasattr(d, "ppf") and hasattr(d, "isf"):
         return sound(d)
     if type(d).__name__ == "MixtureSameFamily":
-        return _split(d)
+        return _split(d, outcome=outcome)
     family, parameters = family_of(d)
-    return family.host(*_concrete(parameters))
+    return family.host(*_concrete(family.of_outcome(parameters) if outcome else parameters))
 
 
 def _concrete(parameters: Any) -> tuple[np.ndarray, ...]:
@@ -40,10 +42,11 @@ def _concrete(parameters: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(leaf, np.float64) for leaf in parameters)
 
 
-def _split(d: Any) -> Mixture:
+def _split(d: Any, *, outcome: bool = False) -> Mixture:
     """A numpyro `MixtureSameFamily`, whose component axis comes last."""
     inner = d.component_distribution
     family, parameters = family_of(inner)
+    parameters = family.of_outcome(parameters) if outcome else parameters
     axis = len(inner.batch_shape) - 1
     shape = tuple(inner.batch_shape) + tuple(inner.event_shape)
     (weight, *own) = _concrete((d.mixing_distribution.probs, *parameters))
@@ -72,9 +75,10 @@ def _mixture(family: Family, parameters: Any, weight: np.ndarray) -> Mixture:
     return law
 
 
-def _components(d: Any, weight: Any) -> Mixture:
-    """Components of batch shape `(M, …)` with weights `(M,)` or `(M, …)`."""
+def _components(d: Any, weight: Any, *, outcome: bool = False) -> Mixture:
+    """Components of batch shape `(M, …)` with weights `(M,)` or `(M, …)`; `outcome` as in `frozen`."""
     family, parameters = family_of(d)
+    parameters = family.of_outcome(parameters) if outcome else parameters
     shape = tuple(d.batch_shape) + tuple(d.event_shape)
     widened = [np.broadcast_to(leaf, shape) for leaf in _concrete(parameters)]
     return _mixture(family, widened, _concrete((weight,))[0])
@@ -139,7 +143,7 @@ def moments(d: Any) -> tuple[Any, Any]:
 
 def entropy(d: Any) -> Any:
     """Entropy in nats; differential for continuous families."""
-    law = frozen(d)
+    law = frozen(d, outcome=True)
     name = getattr(getattr(law, "dist", None), "name", "")
     if name == "truncnorm":  # scipy's own cancels in the tails
         return _host_scores.entropy(law)
@@ -227,7 +231,7 @@ def mixture_crps(d: Any, weight: Any, y: Any) -> Any:
 
 def mixture_entropy(d: Any, weight: Any) -> Any:
     """Entropy of the mixture in nats."""
-    return _components(d, weight).entropy()
+    return _components(d, weight, outcome=True).entropy()
 
 
 def mixture_mean(values: Any, weight: Any) -> Any:

@@ -194,7 +194,8 @@ def _diversity(family: Family, weight: Array, parameters: tuple[Array, ...]) -> 
 
 def information(mixed: Components) -> Array:
     """Entropy of a mixture in nats."""
-    return compiled(_information(mixed.family), *floats(mixed.weight, *mixed.parameters))
+    family = mixed.family
+    return compiled(_information(family), *floats(mixed.weight, *family.of_outcome(mixed.parameters)))
 
 
 @functools.cache

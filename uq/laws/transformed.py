@@ -91,6 +91,7 @@ def _own(change: Any) -> Change:
         lambda xp, x: change.inverse(x, xp),
         lambda xp, y: change.forward(y, xp),
         lambda xp, x, y: -change.log_derivative(y, xp),
+        low=getattr(change, "low", -math.inf),
     )
 
 
@@ -153,7 +154,7 @@ def pull(xp: Any, y: Any, pairs: list[tuple[Change, tuple]]) -> tuple[Any, ...]:
     below = above = xp.zeros(xp.shape(y), bool)
     for change, parameters in reversed(pairs):
         under, over = x <= change.low, x >= change.high
-        middle = 0.5 if math.isfinite(change.high) else 1.0
+        middle = (change.low + change.high) / 2 if math.isfinite(change.high) else change.low + 1
         safe = xp.where(under | over, middle, x).astype(x.dtype) if math.isfinite(change.low) else x
         rising = xp.sign(xp.asarray(change.rising(*parameters)))
         below = below | xp.where(sign > 0, under, over)

@@ -138,6 +138,7 @@ for _name in ("LeftTruncatedDistribution", "RightTruncatedDistribution", "TwoSid
 def _bounded(base: Family, name: str) -> Family:
     """`base`, whose log-density at a censored outcome is the probability beyond it; the first parameter says which."""
     beyond = base.log_cdf if name == "LeftCensoredDistribution" else base.log_sf
+    mirror = base.mirror
 
     def unmarked(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda y, censored, *parameters: function(y, *parameters)
@@ -160,10 +161,27 @@ def _bounded(base: Family, name: str) -> Family:
         moments=bare(base.moments),
         support=bare(base.support),
         cuts=bare(base.cuts),
+        mirror=None if mirror is None else lambda censored, *parameters: (censored, *mirror(*parameters)),
+        atoms=bare(base.atoms),
         cross=None,
         icdf_log=None,
-        host=lambda censored, *parameters: base.host(*parameters),
+        host=lambda censored, *parameters: _Recorded(base.host(*parameters), censored, name),
+        unmarked=lambda censored, *parameters: (np.zeros(np.shape(censored), bool), *parameters),
     )
+
+
+class _Recorded:
+    """A frozen distribution but for the log-density of a censored outcome: that of what lies beyond it."""
+
+    def __init__(self, law: Any, censored: Any, name: str) -> None:
+        self.law, self.censored = law, censored
+        self.beyond = law.logcdf if name == "LeftCensoredDistribution" else law.logsf
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.law, name)
+        if name not in ("logpdf", "logpmf"):
+            return found
+        return lambda y: np.where(self.censored > 0, self.beyond(y), found(y))[()]
 
 
 def _bounded_maker(d: Any) -> tuple[Family, tuple[Any, ...]]:

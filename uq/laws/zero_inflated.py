@@ -148,7 +148,7 @@ class ZeroInflated:
 
     def isf(self, q: Any) -> Any:
         q = np.asarray(q)
-        share = np.clip(q / np.where(self.keep > 0, self.keep, 1), 0, 1)
+        share = np.where(self.keep > 0, np.clip(q / np.where(self.keep > 0, self.keep, 1), 0, 1), 1)
         return np.where((q >= 0) & (q <= 1), np.maximum(self.base.isf(share), 0), np.nan)
 
     def mean(self) -> Any:

@@ -31,14 +31,19 @@ class Log:
 
     shift: float = 0.0
 
+    @property
+    def low(self) -> float:
+        """Outcomes lie above it."""
+        return 0.0 - self.shift
+
     def forward(self, y: Any, xp: Any = jnp) -> Any:
-        return xp.log(y + self.shift)
+        return _log(y + self.shift, -math.inf, xp)
 
     def inverse(self, w: Any, xp: Any = jnp) -> Any:
         return xp.exp(w) - self.shift
 
     def log_derivative(self, y: Any, xp: Any = jnp) -> Any:
-        return -xp.log(y + self.shift)
+        return -_log(y + self.shift, 0.0, xp)
 
     def check(self, y: Any) -> Any:
         return _hold(y, lambda v: (v + self.shift > 0).reshape(len(v), -1).all(1), *_above(self.shift, "Log"))
@@ -69,10 +74,15 @@ class BoxCox:
                 "distribution of the whole line on it is none of the target. Use Log(), or model 1/y."
             )
 
+    @property
+    def low(self) -> float:
+        """Outcomes lie above it."""
+        return 0.0 - self.shift if self.power == 0 else -math.inf
+
     def forward(self, y: Any, xp: Any = jnp) -> Any:
         u = y + self.shift
         if self.power == 0:
-            return xp.log(u)
+            return _log(u, -math.inf, xp)
         size = xp.log(xp.where(u == 0, 1, xp.abs(u)))
         above = xp.expm1(self.power * size) / self.power
         below = -(xp.exp(self.power * size) + 1) / self.power
@@ -87,6 +97,8 @@ class BoxCox:
         return xp.where(t > 0, above, xp.where(t < 0, below, 0)) - self.shift
 
     def log_derivative(self, y: Any, xp: Any = jnp) -> Any:
+        if self.power == 0:
+            return -_log(y + self.shift, 0.0, xp)
         if self.power == 1:
             return 0 * y
         return (self.power - 1) * xp.log(xp.abs(y + self.shift))
@@ -113,6 +125,12 @@ class Affine:
 
     def check(self, y: Any) -> Any:
         return y
+
+
+def _log(u: Any, otherwise: float, xp: Any) -> Any:
+    """log u where u is positive: below its support a law has a distribution function too."""
+    inside = u > 0
+    return xp.where(inside, xp.log(xp.where(inside, u, 1)), xp.where(xp.isnan(u), u, otherwise))
 
 
 def _above(shift: float, name: str) -> tuple[str, str]:
@@ -184,7 +202,7 @@ class Transformed:
         room = 4 * np.finfo(kind or z.dtype).eps * (xp.abs(w) + xp.abs(xp.asarray(self.loc, z.dtype))) / scale
         for end in (self.base.lower, self.base.upper):
             if end is not None:
-                z = xp.where(xp.abs(z - end) <= room, xp.asarray(end, z.dtype), z)
+                z = xp.where(xp.isfinite(z) & (xp.abs(z - end) <= room), xp.asarray(end, z.dtype), z)
         return z
 
     def from_base(self, z: ArrayLike) -> Array:

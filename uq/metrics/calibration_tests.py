@@ -174,7 +174,7 @@ def logistic_recalibration(
     Returns:
       A `Recalibration`.
     Raises:
-      InputError: a probability of 0 or 1; as `calibration_error`.
+      InputError: a probability of 0 or 1, or the same for all rows; as `calibration_error`.
     References:
       cox1958; vancalster2019. Checked against scipy.optimize.
     Example:
@@ -192,6 +192,12 @@ def logistic_recalibration(
             raise InputError(
                 "`logistic_recalibration` expected probabilities strictly between 0 and 1, since their logits enter, "
                 f"but that of row {certain[0]} is {p[certain[0]]:.4g}; leave out such rows (weight 0 does not)."
+            )
+        told = p if weight is None else p[np.asarray(weight) > 0]
+        if (told == told[0]).all():
+            raise InputError(
+                "`logistic_recalibration` expected at least two different probabilities, since it asks for a slope, "
+                f"but all are {told[0]:.4g}; `calibration_in_the_large` asks for the level alone."
             )
     (intercept, slope, *stderr), test = _route.run(_recalibration, stated, weight)
     return Recalibration(intercept, slope, stderr[0], stderr[1], TestResult(*test))

@@ -10,10 +10,11 @@ from .._checks import InputError, check_level, is_concrete, unknown_name
 from .._typing import ArrayLike
 from . import _inputs
 from ._estimate import Estimate, as_resample, check_weight
-from ._forecast import forecast
+from .pit import prepared
 
 Score = Literal["brier", "log", "quantile", "crps"]
 _NODES = 512
+_SPREAD = (0.001, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 0.999)
 
 
 class ScoreDecomposition(NamedTuple):
@@ -128,23 +129,41 @@ def _problems(pred: Any, y: Any, score: str, level: float, weight: Any) -> tuple
                 f'`score_decomposition` of "log" is for two classes, but there are {probs.shape[1]}: use "brier".'
             )
         return [problem(probs[:, c], labels == c) for c in range(probs.shape[1])], len(labels)
-    said = forecast("score_decomposition", pred)
-    outcome = np.asarray(said.check(_inputs.live_rows("score_decomposition", np.asarray(y), weight)), np.float64)
+    said, outcome = prepared("score_decomposition", pred, y, weight)
+    outcome = np.asarray(outcome, np.float64)
     if outcome.ndim != 1:
         raise InputError(f"`score_decomposition` expected forecasts of one output, but `y` has shape {outcome.shape}.")
+    live = np.ones(len(outcome), bool) if weight is None else np.asarray(weight) > 0
+
+    def shown(values: Any) -> np.ndarray:
+        """What forecasts say; those of weight 0 may be anything, and say what one that counts does."""
+        values = np.asarray(values, np.float64)
+        return np.where(live, values, values[live][0])
+
     if score == "quantile":
-        return [problem(said.quantile(level), outcome)], len(outcome)
-    low = min(outcome.min(), float(np.min(np.asarray(said.quantile(0.001)))))
-    high = max(outcome.max(), float(np.max(np.asarray(said.quantile(0.999)))))
-    nodes, masses = np.polynomial.legendre.leggauss(8)
-    cuts = np.unique(np.concatenate([[low, high], np.quantile(outcome, np.linspace(0, 1, _NODES // 8 - 1))]))
-    half = np.diff(cuts) / 2
-    points = (cuts[:-1, None] + half[:, None] * (1 + nodes)).ravel()
-    lengths = (half[:, None] * masses).ravel()
+        return [problem(shown(said.quantile(level)), outcome)], len(outcome)
+    points, lengths = _nodes(outcome[live], [shown(said.quantile(tail))[live] for tail in _SPREAD])
     return [
-        problem(said.cdf(np.full(outcome.shape, t)), outcome <= t, length, "brier")
+        problem(shown(said.cdf(np.full(outcome.shape, t))), outcome <= t, length, "brier")
         for t, length in zip(points, lengths, strict=True)
     ], len(outcome)
+
+
+def _nodes(outcome: np.ndarray, quantiles: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds and their masses, for an integral over all that is said or came about.
+
+    Pieces end at quantiles of the outcomes, between which lie the steps, and at quantiles of what forecasts say, beyond
+    the outcomes at ever rarer ones, so that one forecast far out or very wide has pieces of its own.
+    """
+    pool = np.concatenate([outcome, *quantiles])
+    number = _NODES // 8
+    rare = 0.5 ** np.arange(2, 14)
+    even = np.linspace(0, 1, number // 2 - len(rare))
+    cuts = np.quantile(outcome, np.linspace(0, 1, number // 2)), np.quantile(pool, [*even, *rare, *(1 - rare)])
+    ends = np.unique(np.concatenate(cuts))
+    nodes, masses = np.polynomial.legendre.leggauss(8)
+    half = np.diff(ends) / 2
+    return (ends[:-1, None] + half[:, None] * (1 + nodes)).ravel(), (half[:, None] * masses).ravel()
 
 
 def _decomposed(parts: list[_Problem], weight: np.ndarray) -> np.ndarray:
