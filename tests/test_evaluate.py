@@ -318,3 +318,14 @@ def test_several_labels_are_evaluated_one_by_one():
     pred = uq.Predictive(jnp.zeros((2, 3, 2)), uq.likelihoods.Multilabel(2))
     with pytest.raises(uq.InputError, match=r"2 labels that do not exclude each other.*one by one"):
         uq.evaluate(pred, np.zeros((3, 2), int))
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_rows_of_weight_0_may_hold_anything(classes):
+    pred, y = regression()
+    if classes:
+        pred = uq.Predictive(pred.outputs, uq.likelihoods.Categorical(2))
+        y = (np.arange(len(pred)) % 3 == 0).astype(int)
+    weight = (np.arange(len(pred)) % 4).astype(float)
+    broken = uq.Predictive(jnp.where(weight[:, None] > 0, pred.outputs, jnp.nan), pred.likelihood)
+    assert uq.evaluate(broken, y, weight=weight) == uq.evaluate(pred, y, weight=weight)

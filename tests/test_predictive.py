@@ -537,3 +537,23 @@ def test_correlated_outputs_have_marginals_and_a_joint_density():
             exact = Mixture(mean[:, n, k], np.sqrt(cov[:, n, k, k]), [0.5, 0.5])
             np.testing.assert_allclose(pred.crps(y)[n, k], exact.crps(y[n, k]), rtol=1e-4)
             np.testing.assert_allclose(pred.quantile(0.2)[n, k], exact.quantile(0.2), rtol=1e-4)
+
+
+def test_examples_are_selected_by_numbers_that_exist() -> None:
+    outputs = np.random.default_rng(0).normal(size=(2, 5, 2)).astype(np.float32)
+    pred = uq.Predictive(outputs, uq.likelihoods.Gaussian())
+    for rows in ([0, 3], [-1], slice(1, 4), np.arange(5) % 2 == 0, jnp.arange(2), 3, np.int64(-2), jnp.int32(1), []):
+        index = np.atleast_1d(np.arange(5)[np.asarray(rows, int) if isinstance(rows, list) else rows])
+        np.testing.assert_array_equal(pred[rows].outputs, outputs[:, index])
+    assert [len(one) for one in pred] == [1] * 5
+    for rows in ([500], -6, None, (0, 1), [1.5], [True], "a", [[0]]):
+        with pytest.raises(uq.InputError, match=r"There are 5 examples|Examples are selected by"):
+            pred[rows]
+    np.testing.assert_array_equal(jax.jit(lambda p, i: p[i].mean)(pred, jnp.arange(2)), pred.mean[:2])
+
+
+def test_what_a_predictive_is_made_of() -> None:
+    half = uq.Predictive(jnp.zeros((2, 3, 2), jnp.float16), uq.likelihoods.Gaussian(), [0.25, 0.75])
+    assert half.outputs.dtype == half.weight.dtype == jnp.float32 and half.quantile(0.3).shape == (3,)
+    with pytest.raises(uq.InputError, match=r"expected outputs of shape \(M, N, 2\).* but got \(0, 3, 2\)"):
+        uq.Predictive(jnp.zeros((0, 3, 2)), uq.likelihoods.Gaussian())

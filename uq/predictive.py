@@ -6,7 +6,7 @@ last: `(M, N, …)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,6 +49,10 @@ class Predictive:
 
     def __post_init__(self) -> None:
         _check_outputs(self.outputs, self._base)
+        if self.outputs.dtype.itemsize < 4:  # half precision, in which a quantile has three digits
+            object.__setattr__(self, "outputs", jnp.asarray(self.outputs, jnp.float32))
+        if isinstance(self.weight, list | tuple):
+            object.__setattr__(self, "weight", jnp.asarray(self.weight, self.outputs.dtype))
         if self.weight is None:
             size = self.outputs.shape[0]
             object.__setattr__(self, "weight", jnp.full(size, 1 / size, self.outputs.dtype))
@@ -65,11 +69,11 @@ class Predictive:
     def __len__(self) -> int:
         return self.outputs.shape[1]
 
+    def __iter__(self) -> Iterator[Predictive]:
+        return (self[row] for row in range(len(self)))
+
     def __getitem__(self, rows: Any) -> Predictive:
-        if isinstance(rows, int | np.integer):
-            if not -len(self) <= rows < len(self):
-                raise InputError(f"There are {len(self)} examples, but example {rows} was asked for.")
-            rows = slice(rows, rows + 1 or None)
+        rows = _selection(rows, len(self))
         weight = self.weight if self.weight.ndim == 1 else self.weight[:, rows]
         return Predictive(self.outputs[:, rows], self.likelihood, weight)
 
@@ -400,9 +404,37 @@ def _joined(law: Any) -> Any:
     return type(law)(**parameters, validate_args=False)
 
 
+def _selection(rows: Any, size: int) -> Any:
+    """A slice or a one-dimensional index that selects among `size` examples; one beyond them jax would clamp."""
+    if isinstance(rows, slice) or not is_concrete(rows):
+        return rows
+    index = np.asarray(rows)
+    if index.ndim == 1 and index.size == 0:
+        index = index.astype(np.intp)
+    if (
+        isinstance(rows, tuple)
+        or index.ndim > 1
+        or index.dtype.kind not in "iub"
+        or (index.dtype.kind == "b" and index.shape != (size,))
+    ):
+        raise InputError(
+            f"Examples are selected by a number, a slice, whole numbers or {size} booleans, but got {rows!r}."
+        )
+    if index.dtype.kind == "b":
+        return np.flatnonzero(index)
+    beyond = np.atleast_1d(index)[np.atleast_1d((index < -size) | (index >= size))]
+    if len(beyond):
+        raise InputError(f"There are {size} examples, but example {beyond[0]} was asked for.")
+    return np.atleast_1d(index)
+
+
 def _check_outputs(outputs: Any, likelihood: Any) -> None:
     width = getattr(likelihood, "width", None)
-    if np.ndim(outputs) < 3 or (width is not None and outputs.shape[-1] != width + likelihood.free):
+    if (
+        np.ndim(outputs) < 3
+        or outputs.shape[0] == 0
+        or (width is not None and outputs.shape[-1] != width + likelihood.free)
+    ):
         columns = "width" if width is None else width + likelihood.free
         raise InputError(
             f"`Predictive` expected outputs of shape (M, N, {columns}), members first, for {likelihood!r}, but got "

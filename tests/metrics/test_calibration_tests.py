@@ -156,6 +156,9 @@ def test_defect_25_certain_predictions_have_an_answer(name):
 def test_wrong_inputs_get_a_sentence():
     with pytest.raises(uq.InputError, match=r"strictly between 0 and 1.* row 1 is 1"):
         tests.logistic_recalibration([0.5, 1.0, 0.2], [1, 0, 1])
+    for p, y, weight in (([0.3, 0.3], [0, 1], None), ([0.3], [1], None), ([0.3, 0.3, 0.8], [0, 1, 1], [1, 1, 0])):
+        with pytest.raises(uq.InputError, match=r"at least two different probabilities.* 0\.3"):
+            tests.logistic_recalibration(p, y, weight=weight)
     with pytest.raises(uq.InputError, match="no statistic 'ks'"):
         tests.cumulative_calibration_test([0.5], [1], statistic="ks")
     with pytest.raises(uq.InputError, match="no kind 'classwise'"):

@@ -196,3 +196,10 @@ def test_defect_33_the_last_example_is_drawn_as_often_as_any():
     gap = np.r_[np.zeros(29), 1.0]  # all of the difference is in the last row
     found = compare(gap, np.zeros(30), np.zeros(30), metric=shifted, key=Resample(0, num=100))
     assert found.difference.interval.upper > 30
+
+
+@pytest.mark.parametrize("name", ["sharpness", "mean", "compare", "reliability_curve", "quantile_score"])
+def test_what_cannot_be_compared_by_says_so(name):
+    p = np.array([0.2, 0.7, 0.9])
+    with pytest.raises(InputError, match=f"cannot compare by `{name}`"):
+        compare(p, p, [0, 1, 1], metric=name)

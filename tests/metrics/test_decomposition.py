@@ -429,3 +429,10 @@ def test_decomposed_scores_do_not_look_at_rows_of_weight_0(score):
         found = uq.metrics.score_decomposition(said, outcome, score=score, weight=weight)
         np.testing.assert_allclose(np.asarray(found, float), np.asarray(want, float), rtol=4e-3, atol=1e-4)
         assert found[0].count == live.sum()
+
+
+def test_sizes_are_one_or_several_and_scores_are_known():
+    probs, y = members()
+    assert extrapolation.size_extrapolation(probs, y, score="brier", sizes=3).sizes == (3.0,)
+    with pytest.raises(uq.InputError, match="no score 'foo'"):
+        extrapolation.size_extrapolation(probs, y, score="foo")

@@ -262,3 +262,34 @@ WRONG = [
 def test_wrong_inputs_get_a_sentence(call, sentence):
     with pytest.raises(uq.InputError, match=sentence):
         call()
+
+
+OF_DIFFERENCES = {
+    "interval_score": lambda p, y: uq.metrics.interval_score(p, y, level=0.9),
+    "interval_score, levels": lambda p, y: uq.metrics.interval_score(p, y, level=[0.5, 0.9]),
+    "interval_width": lambda p, y: uq.metrics.interval_width(p, level=0.8),
+    "absolute_error": uq.metrics.absolute_error,
+    "squared_error": uq.metrics.squared_error,
+    "mae": lambda p, y: uq.metrics.mae(p, y).value,
+    "rmse": lambda p, y: uq.metrics.rmse(p, y).value,
+    "quantile_score": lambda p, y: uq.metrics.quantile_score(p, y, level=0.3),
+    "weighted_interval_score": uq.metrics.weighted_interval_score,
+    "dawid_sebastiani": uq.metrics.dawid_sebastiani,
+    "crps": uq.metrics.crps,
+}
+
+
+@pytest.mark.parametrize("name", OF_DIFFERENCES)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_scores_of_differences_lose_nothing_to_an_offset(name, mapped):
+    rng = np.random.default_rng(0)
+    outputs, z = rng.normal(size=(3, 50, 2)).astype(np.float32), 1.5 * rng.normal(size=50)
+    rule = uq.calibrate.quantiles()
+
+    def made(loc):
+        pred = uq.Predictive(outputs, uq.likelihoods.transformed(uq.likelihoods.Gaussian(), loc, 1.0))
+        return rule.apply(rule.fit(pred, loc + z), pred) if mapped else pred
+
+    want = OF_DIFFERENCES[name](made(0.0), z)
+    for loc in (1e6, 1e7):
+        np.testing.assert_allclose(OF_DIFFERENCES[name](made(loc), loc + z), want, rtol=1e-3, atol=1e-4)

@@ -140,7 +140,9 @@ class MappedPredictive(Predictive):
         return jnp.sqrt(self.variance)
 
     def residual(self, y: ArrayLike) -> Array:
-        return jnp.asarray(self._check_y(y), self.outputs.dtype) - self.mean
+        y = self._check_y(y)
+        share, quantiles = self._over_levels()
+        return self._scaled(jnp.einsum("q,q...->...", share, self._gap(y, quantiles)), 1 if self._linear else 0)
 
     def crps(self, y: ArrayLike) -> Array:
         """By quadrature of the quantile score over levels, split at G(y): 2 ∫ v (y − Q) up to it, (1 − v)(Q − y) on."""

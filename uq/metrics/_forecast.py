@@ -6,6 +6,7 @@ A `Predictive`, a numpyro distribution, a frozen scipy distribution or draws `(M
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import jax
@@ -18,6 +19,7 @@ from .._typing import Array, Key
 from ..laws._family import has_steps
 from ..laws._host_scipy import sound
 from ..laws.mixture import just_below
+from ..likelihoods import Transformed
 from ..predictive import Predictive
 from . import _inputs
 from ._parameters import check_parameters, given, innermost
@@ -71,6 +73,20 @@ class Forecast(Protocol):
         """Draws `(num, *shape)`."""
 
 
+def relative(law: Forecast, y: Any) -> tuple[Forecast, Any]:
+    """Forecast and outcomes less the shift of the target, where there is one: for scores of differences alone, which
+    lose their digits in float32 where targets are 10⁶ ± 1."""
+    kind = getattr(getattr(law, "pred", None), "likelihood", None)
+    if not isinstance(law, _Mixture) or not isinstance(kind, Transformed) or not kind.linear:
+        return law, y
+    if is_concrete((y, kind.loc)):
+        loc: Any = np.zeros_like(kind.loc)
+        y = np.asarray(y, np.float64) - np.asarray(kind.loc)
+    else:
+        loc, y = 0 * jnp.asarray(kind.loc), jnp.asarray(y) - jnp.asarray(kind.loc, jnp.asarray(y).dtype)
+    return _Mixture(law.name, replace(law.pred, likelihood=replace(kind, loc=loc))), y
+
+
 def forecast(name: str, pred: Any) -> Forecast:
     """What `pred` predicts, as a `Forecast`; raises a sentence for what is none.
 
@@ -122,6 +138,9 @@ class _Mixture:
 
     def crps(self, y: Any) -> Any:
         return self.pred.crps(y)
+
+    def width(self, level: float) -> Any:
+        return self.pred.width(level)
 
     @property
     def mean(self) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from .._checks import InputError, check_level, is_concrete
 from .._typing import Array
 from . import _inputs, _route
-from ._forecast import forecast, is_forecast, location_scale
+from ._forecast import forecast, is_forecast, location_scale, relative
 from ._knots import place
 
 
@@ -61,6 +61,7 @@ def sum_of_pinballs(name: str, pred: Any, y: Any, levels: np.ndarray, coefficien
         if family is not None and levels.size > 1:
             loc, scale, icdf = family
             return standardized(loc, scale, y, icdf(levels), levels * coefficient, (1 - levels) * coefficient)
+        law, y = relative(law, y)
         quantiles = law.quantile(levels if levels.ndim else float(levels))
     else:
         y = _inputs.array(name, "y", y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -296,14 +297,29 @@ def _named(metric: Any) -> tuple[str, Callable[..., Any]]:
     if isinstance(metric, str):
         from .. import metrics
 
-        known = sorted(name for name in vars(metrics) if name[0].islower() and callable(getattr(metrics, name)))
+        every = {name: each for name, each in vars(metrics).items() if name[0].islower() and callable(each)}
+        known = sorted(name for name, each in every.items() if _is_comparable(each))
+        if metric in every and metric not in known:
+            raise InputError(
+                f"`compare` cannot compare by `{metric}`, which is no number of predictions and outcomes alone; give a "
+                "function metric(pred, y), such as functools.partial(uq.metrics.quantile_score, level=0.9)."
+            )
         if metric not in known:
             raise unknown_name("metric", metric, known)
-        return metric, getattr(metrics, metric)
+        return metric, every[metric]
     if not callable(metric):
         raise InputError(f"`metric` expected a function metric(pred, y), its name, or a list, but got {metric!r}.")
     named = metric.func if isinstance(metric, functools.partial) else metric
     return getattr(named, "__name__", type(named).__name__), metric
+
+
+def _is_comparable(metric: Callable[..., Any]) -> bool:
+    """Whether it takes predictions and outcomes and needs no more, and gives a number, or one an example."""
+    signature = inspect.signature(metric)
+    _, *others = signature.parameters.values()
+    outcome = bool(others) and others[0].name in ("y", "labels")
+    alone = all(each.default is not each.empty for each in others[1:])
+    return outcome and alone and signature.return_annotation in ("Array", "Estimate")
 
 
 def _table(found: list[Any]) -> Table:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from .._checks import InputError, is_concrete
+from .._checks import InputError, is_concrete, unknown_name
 from .._typing import ArrayLike
 from . import _route
 from ._estimate import Estimate, mean
-from .decomposition import ensemble_scores, member_scores
+from .decomposition import EnsembleScore, ensemble_scores, member_scores
 
 _MANY = 256
-Score = Literal["log", "brier", "crps", "squared"]
 
 
 class SizeExtrapolation(NamedTuple):
@@ -34,7 +33,7 @@ def size_extrapolation(
     pred: Any,
     y: ArrayLike,
     *,
-    score: Score = "crps",
+    score: EnsembleScore = "crps",
     sizes: Sequence[float] = (1, 2, 3, 5, 10, 20, math.inf),
     weight: Any = None,
     key: Any = None,
@@ -70,7 +69,9 @@ def size_extrapolation(
       >>> [round(float(value), 4) for value in found.scores]
       [0.3367, 0.25, 0.2067]
     """
-    sizes = tuple(float(size) for size in sizes)
+    if score not in get_args(EnsembleScore):
+        raise unknown_name("score", str(score), get_args(EnsembleScore))
+    sizes = tuple(np.atleast_1d(np.asarray(sizes, np.float64)).tolist())
     if not sizes or min(sizes) < 1:
         raise InputError(f"`sizes` expected numbers of members of at least 1, but they are {sizes}.")
     each, share = member_scores("size_extrapolation", pred, y, score)

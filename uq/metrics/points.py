@@ -58,7 +58,7 @@ def mae(pred: Any, y: ArrayLike, *, weight: Any = None, key: Any = None) -> Esti
     """
     weight = as_weight("mae", weight)
     if _forecast.is_forecast(pred):
-        forecast, y = prepared("mae", pred, y, weight)
+        forecast, y = _forecast.relative(*prepared("mae", pred, y, weight))
         gap = y - forecast.quantile(0.5)
     else:
         gap = residual("mae", pred, y, weight)

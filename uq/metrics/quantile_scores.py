@@ -12,7 +12,7 @@ import numpy as np
 from .._checks import InputError, check_level, is_concrete
 from .._typing import Array, ArrayLike
 from . import _inputs, _route
-from ._forecast import forecast, is_forecast, location_scale
+from ._forecast import forecast, is_forecast, location_scale, relative
 from ._pinball import check_crossing, check_levels, rising, standardized, static, sum_of_pinballs
 
 HUB_LEVELS = (0.01, 0.025, *(round(0.05 * k, 2) for k in range(1, 20)), 0.975, 0.99)
@@ -229,6 +229,7 @@ def _interval_score_of_forecast(name: str, pred: Any, y: Any, levels: np.ndarray
         knots = np.concatenate([icdf(tail), icdf(tail, upper=True)])
         penalty = np.tile(1 / tail / len(tail), 2)
         return standardized(loc, scale, y, knots, both * penalty, (1 - both) * penalty)
+    law, y = relative(law, y)
     ends = law.quantile(np.concatenate([tail, 1 - tail]))
     low, high = ends[: len(tail)], ends[len(tail) :]
     low, high = (low, high) if levels.ndim else (low[0], high[0])

@@ -15,7 +15,7 @@ from .._checks import InputError, is_concrete
 from .._typing import Array, ArrayLike
 from ..predictive import Predictive
 from . import _inputs, _route
-from ._forecast import forecast, is_forecast
+from ._forecast import forecast, is_forecast, relative
 from .ensemble_scores import crps_ensemble
 
 
@@ -163,7 +163,7 @@ def _gap(name: str, pred: Any, y: Any, centre: str) -> Any:
         return _inputs.regression(name, pred).residual(y)
     if is_forecast(pred):
         law = forecast(name, pred)
-        y = law.check(y)
+        law, y = relative(law, law.check(y))
         guess = law.mean if centre == "mean" else law.quantile(0.5)
     else:
         guess, y = _inputs.array(name, "pred", pred), _inputs.array(name, "y", y)
@@ -189,7 +189,7 @@ def _two_moments(name: str, pred: Any, y: Any, joint: bool) -> tuple[Any, Any, A
         joint = mean.ndim == 2 and spread.ndim == 3
     else:
         law = forecast(name, pred)
-        y = law.check(y)
+        law, y = relative(law, law.check(y))
         joint = joint and len(law.shape) == 2
         mean, spread = law.mean, law.covariance if joint else law.variance
     mean, spread = _inputs.floating(mean, spread)
