@@ -195,9 +195,15 @@ def from_linen(module: Any, *, flags: Flags | None = None) -> Model:
             rngs=rngs,
             mutable=list(carried) if train else [],
         )
-        return outputs, {**carried, **updated} if carried else variables.state
+        return outputs, _as_before({**carried, **updated}, carried) if carried else variables.state
 
     return Model(init, apply)
+
+
+def _as_before(new: PyTree, old: PyTree) -> PyTree:
+    """`new` in the dtypes of `old`: averages of float64 inputs are kept as they began."""
+    same = str(jax.tree.structure(new)) == str(jax.tree.structure(old))
+    return jax.tree.map(lambda now, was: now.astype(was.dtype), new, old) if same else new
 
 
 def _is_sown(collection: PyTree) -> bool:

@@ -20,11 +20,12 @@ class Scaling(NamedTuple):
     """`(d,)` or (), float64; 1 where the values are constant."""
 
     def apply(self, x: PyTree) -> PyTree:
-        """`(x − mean) / scale`, float32 (float64 where that is on), from float64 arithmetic."""
+        """`(x − mean) / scale` in the precision of `x`, from float64 arithmetic."""
         if not is_concrete(x):
             x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
             return (x - self.mean.astype(x.dtype)) / self.scale.astype(x.dtype)
-        dtype = jax.dtypes.canonicalize_dtype(np.float64)
+        kind = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize >= 4 else jnp.result_type(float)
+        dtype = jax.dtypes.canonicalize_dtype(kind)
         return ((np.asarray(x, np.float64) - self.mean) / self.scale).astype(dtype)
 
 

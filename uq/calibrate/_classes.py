@@ -103,6 +103,7 @@ def log_probs(name: str, pred: Any) -> Array:
     """
     if isinstance(pred, Predictive):
         pred._needs("binary", "multiclass", what=name)
+        _inputs.check_one_each(name, pred)
         return _mixture_log_probs(pred._base, pred.outputs, pred.weight)
     probs = _inputs.class_probs(name, pred)
     if isinstance(probs, jax.Array):

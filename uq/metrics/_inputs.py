@@ -68,6 +68,17 @@ def classes(name: str, pred: Any, y: ArrayLike, weight: Any = None, *, unchecked
     return Classes(_widened(probs), labels)
 
 
+def check_one_each(name: str, pred: Predictive) -> None:
+    """Raise where a `Predictive` of classes predicts several positions of each example."""
+    if pred.task in ("binary", "multiclass") and np.ndim(pred.outputs) > 3:
+        members, *examples, width = pred.outputs.shape
+        raise InputError(
+            f"`{name}` expected one prediction an example, but these are of shape {tuple(examples)}, several positions "
+            f"of each: make each an example, uq.Predictive(pred.outputs.reshape({members}, -1, {width}), "
+            "pred.likelihood), with outcomes y.reshape(-1)."
+        )
+
+
 def num_classes(d: Any) -> int | None:
     """How many classes a numpyro distribution chooses among; None where it is none of classes."""
     names = [base.__name__ for base in type(d).__mro__]
@@ -113,6 +124,7 @@ def _class_probs(name: str, pred: Any, unchecked: bool = False) -> Any:
     if isinstance(pred, Predictive):
         if pred.task == "regression":
             raise InputError(f"`{name}` expected predictions of classes, but these are regression ones.")
+        check_one_each(name, pred)
         return pred.probs
     if is_distribution(pred):
         return laws.class_probs(pred)
