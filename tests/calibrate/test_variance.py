@@ -190,7 +190,15 @@ def test_several_outputs_are_mended_apart():
 
 
 @pytest.mark.parametrize(
-    "likelihood", [uq.likelihoods.StudentT(), uq.likelihoods.Laplace(), uq.likelihoods.MixtureDensity(2)]
+    "likelihood",
+    [
+        uq.likelihoods.StudentT(),
+        uq.likelihoods.Laplace(),
+        uq.likelihoods.MixtureDensity(2),
+        uq.likelihoods.Quantile(),
+        uq.likelihoods.Evidential(),
+    ],
+    ids=lambda kind: type(kind).__name__,
 )
 def test_other_families_are_stretched(likelihood):
     rng = np.random.default_rng(14)
@@ -211,6 +219,9 @@ def test_what_is_wrong_is_said():
     pred = gaussians(means, scales)
     with pytest.raises(uq.InputError, match="is for regression predictions"):
         SCALE.fit(uq.Predictive(jnp.zeros((1, 5, 3)), uq.likelihoods.Categorical(3)), np.zeros(5, int))
+    for kind in (uq.likelihoods.Gamma(), uq.likelihoods.Censored(0.0)):  # these can be stretched, but not moved
+        with pytest.raises(uq.InputError, match="has no way to express"):
+            SCALE.fit(uq.Predictive(jnp.zeros((1, 5, 2)), kind), np.ones(5))
     with pytest.raises(uq.InputError, match="has no way to express"):
         AFFINE.fit(uq.Predictive(jnp.zeros((1, 5, 1)), uq.likelihoods.Poisson()), np.zeros(5, int))
     with pytest.raises(uq.InputError, match="expected normal members"):

@@ -54,7 +54,7 @@ def as_predictive(name: str, pred: Any) -> Predictive:
     if not isinstance(pred, Predictive):
         pred = _normal(name, pred)
     pred._needs("regression", what=name)
-    if not hasattr(pred._base, "moved"):
+    if not hasattr(pred._base, "moved") or getattr(pred._base, "standardize", "") != "affine":
         raise InputError(
             f"`{name}` moves and scales distributions, which {pred._base!r} has no way to express. Use "
             "uq.calibrate.quantiles(), which maps the distribution function of any family."

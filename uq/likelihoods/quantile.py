@@ -74,7 +74,8 @@ class Quantile:
         start = jnp.asarray(NormalDist().inv_cdf(self.levels[middle]), outputs.dtype)
         gap = scale * (softplus(outputs) / math.log(2) + self.min_gap)
         raw = raw_of(math.log(2) * (gap - self.min_gap), 0.0)
-        return raw.at[..., middle].set(loc + scale * (outputs[..., middle] + start) - start)
+        at = slice(middle, middle + 1)  # keeps the axis that `loc` and `scale` may bring
+        return raw.at[..., at].set(loc + scale * (outputs[..., at] + start) - start)
 
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return law_log_prob(self.distribution(outputs), y)
