@@ -6,7 +6,7 @@ import functools
 import types
 from collections import namedtuple
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -184,6 +184,41 @@ def test_what_a_notebook_changes_in_place_is_seen() -> None:
     space["ACT"] = nn.relu
     space["Net"].__call__ = lambda self, x: x  # type: ignore[attr-defined]
     assert now() != first
+
+
+def test_what_a_class_holds_is_seen() -> None:
+    class Settings:
+        widths: ClassVar[list[int]] = [8]
+
+    class Net(nn.Module):
+        C = np.array(1.0)
+
+        @staticmethod
+        def act(x: jax.Array) -> jax.Array:
+            return nn.relu(x)
+
+        @property
+        def half(self) -> float:
+            return 0.5
+
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for width in Settings.widths:
+                x = self.act(nn.Dense(width)(x))
+            return nn.Dense(2)(x) * self.C * self.half
+
+    changes = (
+        lambda: setattr(Settings, "widths", [64]),
+        lambda: Settings.widths.append(4),
+        lambda: setattr(Net, "C", np.array(2.0)),
+        lambda: setattr(Net, "act", staticmethod(nn.tanh)),
+        lambda: setattr(Net, "half", property(lambda self: 0.7)),
+    )
+    for change in changes:
+        before = fingerprint(Net())
+        assert fingerprint(Net()) == before
+        change()
+        assert fingerprint(Net()) != before
 
 
 def test_attributes_of_objects_are_seen() -> None:

@@ -33,9 +33,6 @@ _LIBRARIES = tuple(
 )
 
 
-_CLASS_PARTS = (types.FunctionType, int, float, str, tuple)
-
-
 class _Same:
     """Compares by identity, and keeps the object alive so that its id is not used again."""
 
@@ -132,9 +129,18 @@ def _class_key(cls: type, seen: dict[int, Any]) -> Hashable:
     parts = []
     for base in cls.__mro__:
         if not _is_library_class(base):
-            held = [(n, v) for n, v in vars(base).items() if isinstance(v, _CLASS_PARTS)]
+            held = [(n, _bare(v)) for n, v in vars(base).items() if isinstance(v, types.FunctionType) or n[:2] != "__"]
             parts.append(tuple((name, _key(value, seen)) for name, value in held))
     return ("class", _Same(cls), tuple(parts))
+
+
+def _bare(value: Any) -> Any:
+    """What a class attribute holds, where a descriptor wraps it."""
+    if isinstance(value, staticmethod | classmethod):
+        return value.__func__
+    if isinstance(value, property):
+        return (value.fget, value.fset, value.fdel)
+    return value.func if isinstance(value, functools.cached_property | functools.partialmethod) else value
 
 
 def _is_library_class(cls: type) -> bool:

@@ -1,6 +1,7 @@
 """Mondrian, covariate-shift weighted and localised intervals: against split, by hand, and by simulation."""
 
 import math
+import sys
 import warnings
 
 import jax
@@ -219,3 +220,15 @@ def test_other_bad_input():
         conformal.localized(1.0).fit(np.zeros(3), np.zeros(3), np.zeros(3))
     with pytest.raises(InputError, match="at least one score"):
         conformal.weighted().fit(np.zeros((3, 2)), np.zeros((3, 2)), np.ones(3))
+
+
+def test_localized_intervals_compile_once():
+    limits = sys.modules["uq.conformal.weighted"]._local_limits
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 2)), rng.normal(size=60)
+    procedure = conformal.localized(0.5)
+    state = procedure.fit(np.zeros(60), y, x)
+    procedure.apply(state, np.zeros(30), x[:30], jax.random.key(0))
+    before = limits._cache_size()
+    procedure.apply(state, np.zeros(30), x[30:], jax.random.key(1))
+    assert limits._cache_size() == before

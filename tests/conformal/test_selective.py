@@ -103,3 +103,10 @@ def test_everything_or_nothing():
 def test_bad_input(how, said):
     with pytest.raises(uq.InputError, match=said):
         conformal.selective_threshold(**{"risk": 0.1, **how})
+
+
+def test_answers_are_found_in_the_precision_of_the_search():
+    sure = 1 - 1e-10 * np.arange(1, 1001)  # one number of float32
+    found = uq.conformal.selective_threshold(confidence=sure, loss=(sure < sure[600]).astype(float), risk=0.02)
+    assert 0 < found.coverage < 1
+    assert np.asarray(found.answers(sure)).mean() == found.coverage

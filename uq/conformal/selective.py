@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,7 +30,9 @@ class Abstention(NamedTuple):
 
     def answers(self, confidence: ArrayLike) -> Array:
         """Which examples to answer, bool."""
-        return jnp.asarray(confidence) > self.threshold
+        if isinstance(confidence, jax.Array):
+            return confidence > self.threshold
+        return jnp.asarray(np.asarray(confidence, np.float64) > self.threshold)  # as it was found: in float64
 
 
 def selective_threshold(pred: Any = None, y: Any = None, *, risk: float, level: float = 0.95, confidence: Any = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -127,6 +128,7 @@ def localized(bandwidth: float, score: Score | None = None) -> Conformal:
     return Conformal(name, fit, apply)
 
 
+@functools.partial(jax.jit, static_argnames="level")
 def _local_limits(scores: Any, old: Any, new: Any, key: Key, bandwidth: float, level: float) -> Any:
     """One threshold a new example, `(N,)`, in chunks."""
     place = new + bandwidth * jax.random.normal(key, new.shape, new.dtype)
