@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -382,3 +383,36 @@ def test_unknown_names_suggest_the_near_match() -> None:
 def test_levels_are_fractions(level: float) -> None:
     with pytest.raises(uq.InputError, match=r"strictly between 0 and 1, but it is .*; 0.9 means 90 %"):
         check_level("level", level)
+
+
+def test_rows_in_a_list_and_masked_rows() -> None:
+    method = uq.deep_ensemble(mlp(), GAUSSIAN, size=2)
+    with pytest.raises(uq.InputError, match=rf"`x` is a list of {len(X)} arrays.* np\.stack\(x\)"):
+        uq.fit(method, (list(X), Y), key=0)
+    hidden = np.zeros(len(Y), bool)
+    hidden[[3, 5]] = True
+    for data, name in (
+        ((X, np.ma.array(Y, mask=hidden)), "y"),
+        ((np.ma.array(X, mask=hidden[:, None] | (X > 1e9)), Y), "x"),
+    ):
+        with pytest.raises(uq.InputError, match=f"`{name}` masks rows 3, 5: drop those rows"):
+            uq.fit(method, data, key=0)
+    with pytest.raises(uq.InputError, match="`rmse` masks rows 3, 5"):
+        uq.metrics.rmse(np.ma.array(Y, mask=hidden), Y)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_float64_with_averages_that_are_carried(wide: bool) -> None:
+    import flax.linen as nn
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, train: bool = False) -> Any:
+            return nn.Dense(2)(nn.BatchNorm(use_running_average=not train)(nn.Dense(4)(x)))
+
+    kind = np.float64 if wide else np.float32
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        method = uq.deep_ensemble(Net(), GAUSSIAN, size=2)
+        posterior = uq.fit(method, (X.astype(kind), Y.astype(kind)), key=0, epochs=2, progress=False)
+        assert posterior.predict(X.astype(kind)).outputs.dtype == kind
+        assert np.isfinite(posterior.predict(X.astype(kind)).mean).all()

@@ -342,3 +342,25 @@ def test_posteriors_that_were_not_cross_fitted():
     posterior = uq.fit(ensemble(), (X, SIGNAL), key=0, epochs=1, progress=False)
     with pytest.raises(uq.InputError, match="needs a cross-fitted posterior"):
         posterior.out_of_fold()
+
+
+def test_what_cannot_be_calibrated_is_said_before_training_or_leaves_the_networks():
+    with pytest.raises(uq.InputError, match="temperature is not for predictions of kind 'regression'"):
+        uq.fit(ensemble(), (X, SIGNAL), key=0, epochs=1, calibrate=uq.calibrate.temperature())
+    labels = uq.deep_ensemble(NET, uq.likelihoods.Multilabel(2), size=4)
+    with pytest.raises(uq.InputError, match="there is no recalibrator for predictions of kind 'multilabel'"):
+        uq.fit(labels, (X, np.zeros((83, 2), int)), key=0, epochs=1, calibrate="auto")
+    with pytest.warns(uq.UQWarning, match=r"trained, but could not be calibrated.* at least 20 examples .* got 15"):
+        posterior = uq.fit(ensemble(), (X[:15], SIGNAL[:15]), key=0, epochs=1, calibrate="auto", progress=False)
+    assert posterior.recalibrator is None and np.isfinite(posterior.predict(X).mean).all()
+    posterior = posterior.calibrate(uq.calibrate.scale())
+    for more, said in (
+        ({"weight": np.ones(20)}, r"`weight` of shape \(15,\)"),
+        ({"data": (X,)}, r"`data` expected a pair \(x, y\)"),
+        ({"data": (X, SIGNAL, SIGNAL)}, r"`data` expected a pair \(x, y\)"),
+    ):
+        with pytest.raises(uq.InputError, match=said):
+            posterior.calibrate(uq.calibrate.scale(), **more)
+    assert posterior.take(0).recalibrator is None and posterior.take(slice(None)).recalibrator is not None
+    with pytest.raises(uq.InputError, match=r"expected one key.* got \(3,\) keys"):
+        posterior.predict(X, key=jax.random.split(jax.random.key(0), 3))

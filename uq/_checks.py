@@ -101,9 +101,17 @@ def as_arrays(name: str, x: Any) -> Any:
     return jax.tree.map(lambda leaf: as_numeric(name, leaf), x)
 
 
+def refuse_masked(name: str, value: Any) -> None:
+    """Raise for a masked array that masks something: as a plain array it would show what is under the mask."""
+    if np.ma.is_masked(value):
+        rows = np.flatnonzero(np.ma.getmaskarray(value).reshape(len(value), -1).any(1))
+        raise InputError(f"`{name}` masks {row_list(rows)}: drop those rows, or fill them, first.")
+
+
 def as_numeric(name: str, leaf: Any) -> Any:
     if isinstance(leaf, jax.Array):
         return leaf
+    refuse_masked(name, leaf)
     try:
         array = np.asarray(leaf)
     except ValueError as error:

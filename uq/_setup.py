@@ -17,6 +17,7 @@ from ._checks import (
     check_width_of_inputs,
     leading_size,
     place_in_own_code,
+    refuse_masked,
 )
 from ._training import Data, Own
 from ._typing import PyTree
@@ -58,8 +59,14 @@ def check_data(method: Method, data: Any, weight: Any, validation: Any) -> tuple
     """Checked inputs and targets, with a given validation set appended, and normalised weights."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InputError("`data` expected a pair (x, y); pass example weights as weight=….")
+    refuse_masked("y", data[1])
     x, y = check_inputs(data[0]), method.likelihood.check(data[1])
     num_rows = leading_size("x", x)
+    if isinstance(data[0], list | tuple) and len(data[0]) == len(y) != num_rows:
+        raise InputError(
+            f"`x` is a {type(data[0]).__name__} of {len(y)} arrays, which is taken for as many inputs of each example: "
+            "if each is one example, make them one array, np.stack(x)."
+        )
     check_same_length(num_rows, y)
     if num_rows < 2:
         raise InputError("Training expected at least two examples, but `x` has one row.")

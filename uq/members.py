@@ -55,6 +55,16 @@ def as_key(key: Key, *, name: str = "key") -> Array:
         raise InputError(f"`{name}` expected an old-style key of the default generator: {error}") from None
 
 
+def one_key(key: Key, *, name: str = "key") -> Array:
+    """As `as_key`, but a single key and not an array of them."""
+    key = as_key(key, name=name)
+    if key.ndim:
+        raise InputError(
+            f"`{name}` expected one key, from which each member derives its own, but got {key.shape} keys."
+        )
+    return key
+
+
 def member_keys(key: Key, size: int) -> Array:
     """One key a member, `(size,)`: `fold_in(key, k)`, so member k does not depend on how many there are.
 

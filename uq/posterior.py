@@ -28,10 +28,11 @@ from ._typing import Array, ArrayLike, Key, PyTree
 from .calibrate import Recalibrator, auto
 from .execution import compiled, run_once
 from .likelihoods import Likelihood
-from .members import Members, as_key, num_members, stack
+from .members import Members, num_members, one_key, stack
 from .method import Method, ensemble
 from .methods.map_estimate import MapState, map_estimate
 from .metrics import streaming
+from .metrics._estimate import check_weight
 from .model import Model, Variables, as_model
 from .predict import predict
 from .predict_batches import Limits, Moments, Part, check_limits, cut, evaluated, moments_of, stream
@@ -136,7 +137,7 @@ class Posterior:
                 key = jax.vmap(lambda k: jax.random.fold_in(key, k))(origin)
             return method.sample(key, state, num)
 
-        arguments = (self.key if own else as_key(key), self.state, origin)
+        arguments = (self.key if own else one_key(key), self.state, origin)
         if is_concrete(arguments):
             options = run_once(num * tree_size(self.state) // self.size)
             program = _PROGRAMS.get(
@@ -206,6 +207,8 @@ class Posterior:
                 f"{recalibrator!r}."
             )
         if data is not None:
+            if not isinstance(data, tuple | list) or len(data) != 2:
+                raise InputError("`data` expected a pair (x, y); pass example weights as weight=….")
             state = chosen.fit(bare.predict(data[0]), data[1], weight)
             return replace(self, recalibrator=chosen, calibration=state)
         if self.data is None or self.left_out is None:
@@ -214,7 +217,8 @@ class Posterior:
                 "uq.fit(…, holdout=uq.crossfit())."
             )
         pred, rows = bare.out_of_fold(), np.flatnonzero(self._votes()[1].any(0))
-        weight = None if weight is None else np.asarray(weight)[rows]
+        if weight is not None:
+            weight = np.asarray(check_weight("calibrate", weight, len(self.data[1])))[rows]
         return replace(self, recalibrator=chosen, calibration=chosen.fit(pred, np.asarray(self.data[1])[rows], weight))
 
     def out_of_fold(self, x: PyTree = None, *, num_samples: int | None = None, key: Key | None = None) -> Predictive:
@@ -365,7 +369,10 @@ class Posterior:
         return (part._replace(pred=self._recalibrated(part.pred)) for part in parts)
 
     def take(self, index: Any) -> Posterior:
-        """The posterior of some members: an int, a slice, or a list of them; `best` picks one by a score."""
+        """The posterior of some members: an int, a slice, or a list of them; `best` picks one by a score.
+
+        A recalibrator, which was fitted to what all members say together, does not come along.
+        """
         self._needs_ensemble("take")
         try:
             index = np.atleast_1d(np.arange(self.size)[index])
@@ -379,8 +386,11 @@ class Posterior:
         if weight is not None:
             weight = jnp.asarray(weight / max(weight.sum(), 1e-30))
         origin = np.arange(self.size) if self.origin is None else np.asarray(self.origin)
+        whole = np.array_equal(index, np.arange(self.size))
         return replace(
             self,
+            recalibrator=self.recalibrator if whole else None,
+            calibration=self.calibration if whole else None,
             method=_resized(self.method, len(index)),
             state=jax.tree.map(lambda leaf: leaf[index], self.state),
             weight=weight,

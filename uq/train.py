@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ from .calibrate import Recalibrator
 from .crossfit import CrossFit, crossfit
 from .execution import Strategy
 from .holdout import Rows, key_words
-from .members import as_key
+from .members import one_key
 from .method import Method
 from .planning import Plan, chosen
 from .posterior import History, Posterior
@@ -115,9 +116,7 @@ def fit(
     if calibrate is not None:
         _check_calibrate(method, calibrate)
         holdout = crossfit() if holdout is None else holdout
-    key = as_key(key)
-    if key.ndim:
-        raise InputError(f"`key` expected one key, from which each member derives its own, but got {key.shape} keys.")
+    key = one_key(key)
     x, y, weight, held = setup.check_data(method, data, weight, validation)
     num_rows = len(y) - len(held[1]) if held else len(y)
     counted = np.flatnonzero(weight[:num_rows] > 0)
@@ -184,7 +183,16 @@ def fit(
     )
     if calibrate is None:
         return posterior
-    return posterior.calibrate(None if isinstance(calibrate, str) else calibrate, weight=weight[:num_rows])
+    try:
+        posterior = posterior.calibrate(None if isinstance(calibrate, str) else calibrate, weight=weight[:num_rows])
+    except InputError as error:
+        warnings.warn(
+            f"The networks are trained, but could not be calibrated, and predict as they are: {error} Then call "
+            "`posterior.calibrate(…)`, which needs no training.",
+            UQWarning,
+            stacklevel=2,
+        )
+    return replace(posterior, history=history._replace(seconds=time.perf_counter() - began))
 
 
 def _check_calibrate(method: Method, calibrate: Recalibrator | str) -> None:
@@ -199,6 +207,11 @@ def _check_calibrate(method: Method, calibrate: Recalibrator | str) -> None:
             "`calibrate` takes predictions of members that left rows out, but this method is for one network. Keep "
             "some data back, and use posterior.calibrate(data=(x, y))."
         )
+    task, known = method.likelihood.task, ("regression", "binary", "multiclass")
+    tasks = known if isinstance(calibrate, str) else calibrate.tasks
+    if task not in tasks:
+        what = "there is no recalibrator" if isinstance(calibrate, str) else f"{calibrate.name} is not"
+        raise InputError(f"`calibrate`: {what} for predictions of kind {task!r}, but for {', '.join(tasks)}.")
 
 
 def _first_row(leaf: Any) -> np.ndarray:

@@ -232,3 +232,14 @@ def test_localized_intervals_compile_once():
     before = limits._cache_size()
     procedure.apply(state, np.zeros(30), x[30:], jax.random.key(1))
     assert limits._cache_size() == before
+
+
+def test_groups_of_text_as_pandas_holds_it():
+    rng = np.random.default_rng(0)
+    y, groups = rng.normal(size=60), np.array(["north", "south"] * 30, object)
+    procedure = conformal.mondrian()
+    lower, upper, *_ = procedure.apply(procedure.fit(np.zeros(60), y, groups), np.zeros(2), groups[:2])
+    want = procedure.apply(procedure.fit(np.zeros(60), y, groups.astype(str)), np.zeros(2), groups[:2].astype(str))
+    np.testing.assert_array_equal(np.stack([lower, upper]), np.stack([want.lower, want.upper]))
+    with pytest.raises(InputError, match="whole numbers or text"):
+        procedure.fit(np.zeros(60), y, np.array([None, "a"] * 30, object))

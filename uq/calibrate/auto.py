@@ -52,7 +52,10 @@ class AutoState:
             mark = "*" if each.name == self.chosen else " "
             against = "" if each.name == "none" else f"{each.difference:+.4f} ± {each.stderr:.4f}"
             lines.append(f"{each.name:<{width}} {mark}{each.score:>9.4f}  {against}".rstrip())
-        lines.append(f"choosing gains {self.gain[0]:+.4f} to {self.gain[1]:+.4f} on new examples (95 %)")
+        low, high = self.gain
+        lines.append(
+            f"choosing changes the score by {low:+.4f} to {high:+.4f} on new examples (95 %); below 0 is better"
+        )
         return "\n".join(lines)
 
 

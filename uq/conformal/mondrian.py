@@ -142,6 +142,8 @@ def _check_groups(name: str, groups: Any, size: int) -> Any:
     groups = groups if hasattr(groups, "dtype") and not isinstance(groups, np.generic) else np.asarray(groups)
     if groups.shape != (size,):
         raise InputError(f"`{name}` expected `groups` of shape ({size},), one an example, but got {groups.shape}.")
+    if groups.dtype == object and all(isinstance(group, str) for group in groups):  # text as pandas holds it
+        groups = groups.astype(str)
     if groups.dtype.kind not in "biuU":
         raise InputError(f"`{name}` expected `groups` to be whole numbers or text, but their dtype is {groups.dtype}.")
     return groups

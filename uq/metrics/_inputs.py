@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import laws
-from .._checks import InputError, check_finite, check_same_length, is_concrete
+from .._checks import InputError, check_finite, check_same_length, is_concrete, refuse_masked
 from .._typing import Array, ArrayLike
 from ..likelihoods import _check_labels
 from ..predictive import Predictive
@@ -328,6 +328,7 @@ def _array(name: str, value: Any) -> Any:
         return value
     if is_distribution(value) or not _is_arraylike(value):
         raise InputError(f"`{name}` expected a Predictive or an array, but got {_described(value)}.")
+    refuse_masked(name, value)
     try:
         array = np.asarray(value)
     except ValueError as error:
