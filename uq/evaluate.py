@@ -10,8 +10,8 @@ import numpy as np
 from . import metrics
 from ._checks import InputError, check_finite, check_level, is_concrete
 from ._typing import ArrayLike
-from .metrics import _forecast, _inputs
-from .metrics._estimate import Estimate, as_resample, check_weight, mean
+from .metrics import _forecast, _inputs, _ranking
+from .metrics._estimate import Estimate, as_resample, mean
 from .predictive import Predictive
 from .table import Table
 
@@ -93,9 +93,7 @@ def _rows(pred: Any, y: Any, level: float, weight: Any, key: Any) -> dict[str, E
                 f"`evaluate` expected one outcome an example, but these predictions are of {pred.num_outputs} labels "
                 "that do not exclude each other: evaluate them one by one, `uq.evaluate(pred.probs[:, 0], y[:, 0])`."
             )
-        if weight is not None:  # what weighs nothing may be anything: it says what a row that counts does
-            live = np.asarray(check_weight("evaluate", weight, len(pred))) > 0
-            pred = pred[np.where(live, np.arange(len(pred)), np.argmax(live))]
+        pred = _ranking.alive("evaluate", pred, weight)
         check_finite("pred", pred.mean)
     return _numbers(pred, y, level, weight, key) if _of_numbers(pred, y) else _classes(pred, y, weight, key)
 

@@ -144,9 +144,16 @@ def test_counts_are_mapped_by_the_middle_of_their_steps():
 def test_weights_and_what_is_wrong():
     means, scales, y = skewed(5, 60)
     pred, recalibrator = gaussians(means, scales), uq.calibrate.quantiles(pieces=3)
-    a = recalibrator.fit(pred, np.where(np.arange(60) < 40, y, 99.0), (np.arange(60) < 40) * 2.0)
+    a = recalibrator.fit(pred, np.where(np.arange(60) < 40, y, 99.0), (np.arange(60) < 40) * 1.0)
     b = recalibrator.fit(pred[:40], y[:40])
     np.testing.assert_allclose(a.after, b.after, atol=1e-6)
+    twice = np.repeat(np.arange(60), 2)
+    for shape in ("linear", "isotonic"):
+        rule = uq.calibrate.quantiles(shape)
+        a, b = rule.fit(pred, y, np.full(60, 2.0)), rule.fit(pred[twice], y[twice])
+        assert len(a.after) == len(b.after)
+        at = np.linspace(0.05, 0.95, 19)
+        np.testing.assert_allclose(np.interp(at, a.before, a.after), np.interp(at, b.before, b.after), atol=0.01)
     with pytest.raises(uq.InputError, match="cubic"):
         uq.calibrate.quantiles("cubic")
     with pytest.raises(uq.InputError, match="at least 3 examples"):

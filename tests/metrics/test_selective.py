@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+import uq
 from uq._checks import InputError
 from uq.metrics import selective as s
 from uq.metrics._estimate import Resample
@@ -299,3 +300,12 @@ def test_bad_input_gets_a_sentence():
         s.sparsification_error(confidence=[1.0, 2.0], loss=[0.0, 0.0])
     with pytest.raises(InputError, match="one value an example"):
         s.aurc(np.array([0.2, 0.6]), [0, 1], loss=lambda p, y: 1.0)
+
+
+def test_predictions_of_weight_0_may_hold_anything():
+    rng = np.random.default_rng(0)
+    outputs, weight = rng.normal(size=(3, 40, 2)).astype(np.float32), rng.integers(0, 3, 40).astype(float)
+    broken, y = np.where(weight[:, None] > 0, outputs, np.nan), rng.normal(size=40)
+    for kind, outcome in ((uq.likelihoods.Gaussian(), y), (uq.likelihoods.Categorical(2), (y > 0).astype(int))):
+        want, got = (uq.metrics.aurc(uq.Predictive(each, kind), outcome, weight=weight) for each in (outputs, broken))
+        assert float(got) == float(want) and np.isfinite(float(got))

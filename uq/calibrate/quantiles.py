@@ -64,8 +64,8 @@ def quantiles(shape: Shape = "linear", *, pieces: int | None = None) -> Recalibr
         if pred.discrete:  # the middle of the step: a crisp stand-in for a random place in it
             value = (value + np.asarray(pred.cdf_below(np.asarray(y)), np.float64)) / 2
         live = share > 0
-        value, share = value[live], share[live] * live.sum() / share.sum()
-        num = int(np.clip(len(value) // 20, 2, 20)) if wanted is None else wanted
+        value, share = value[live], share[live]  # 2 counts as two examples
+        num = int(np.clip(share.sum() // 20, 2, 20)) if wanted is None else wanted
         if len(value) < num:
             raise InputError(f"`quantiles` expected at least {num} examples, one a piece, but got {len(value)}.")
         before, after = _empirical(value, share) if shape == "isotonic" else _pieces(value, share, num)

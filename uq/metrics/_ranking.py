@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import InputError, is_concrete
+from ..predictive import Predictive
 from . import _inputs, _route
+from ._estimate import check_weight
 
 
 class Ties(NamedTuple):
@@ -99,7 +101,10 @@ def in_order(values: Any, order: Any) -> Any:
 
 
 def alive(name: str, value: Any, weight: Any) -> Any:
-    """As `live`, for predictions that are an array; others stay as they are."""
+    """As `live`, for predictions that are an array or a `Predictive`; others stay as they are."""
+    if isinstance(value, Predictive) and weight is not None and is_concrete((value, weight)):
+        some = np.asarray(check_weight(name, weight, len(value))) > 0
+        return value if some.all() else value[np.where(some, np.arange(len(value)), np.argmax(some))]
     if weight is None or not isinstance(value, jax.Array | np.ndarray | list | tuple):
         return value
     value = _inputs._array(name, value)

@@ -415,7 +415,7 @@ def _prepared(
     if confidence is None or loss is None or callable(loss):
         if pred is None or y is None:
             raise InputError(f"`{name}` expected predictions and outcomes, or both `confidence=` and `loss=`.")
-        sure, lost = _defaults(name, pred, y, loss, weight)
+        sure, lost = _defaults(name, _ranking.alive(name, pred, weight), y, loss, weight)
         confidence = sure if confidence is None else confidence
         loss = lost if loss is None or callable(loss) else loss
     confidence = _ranking.column(name, "confidence", confidence, weight)
