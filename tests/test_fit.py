@@ -123,7 +123,10 @@ def test_settings_of_the_callers_thread_hold() -> None:
     with jax.enable_x64(True):
         net = nn.Dense(2, param_dtype=jnp.float64)
         posterior = uq.fit(
-            uq.deep_ensemble(net, uq.likelihoods.Gaussian(), optax.sgd(1e-2), size=2), (X, Y), key=0, **QUICK
+            uq.deep_ensemble(net, uq.likelihoods.Gaussian(), optax.sgd(1e-2), size=2),
+            (X.astype(np.float64), Y),
+            key=0,
+            **QUICK,
         )
         assert posterior.state.variables.params["kernel"].dtype == jnp.float64
         assert posterior.predict(X.astype(np.float64)).mean.dtype == jnp.float64

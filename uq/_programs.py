@@ -17,7 +17,8 @@ from ._setup import Settings
 from ._training import REFRESH_BATCHES, Data, Run, Stretch, many_steps, single_steps, take_stretch, training_parts
 from ._tree import is_key, tree_size
 from ._typing import PyTree
-from .execution import Strategy, compiled, looped, same_for_any_size, unoptimized, unrolled
+from .execution import Strategy, compiled, looped, same_for_any_size, unrolled
+from .execution.compiling import unoptimized
 from .method import Method
 
 _LITTLE = 500_000

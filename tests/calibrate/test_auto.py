@@ -31,7 +31,7 @@ def test_scores_are_those_of_maps_that_did_not_see_the_example():
     assert state.candidates[1].difference == pytest.approx(gap.mean(), rel=1e-3)
     assert state.candidates[1].stderr == pytest.approx(gap.std() / np.sqrt(60), rel=1e-3)
     assert state.gain[0] < gap.mean() < state.gain[1] < 0
-    assert "scale" in repr(state) and "choosing gains" in repr(state)
+    assert "scale" in repr(state) and "choosing changes the score by" in repr(state)
 
 
 def test_a_calibrated_model_is_left_alone_and_a_flawed_one_mended():

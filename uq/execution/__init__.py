@@ -4,7 +4,6 @@ from .compiling import compiled as compiled
 from .compiling import keep_compiled as keep_compiled
 from .compiling import run_once as run_once
 from .compiling import same_for_any_size as same_for_any_size
-from .compiling import unoptimized as unoptimized
 from .lowering import has_convolution as has_convolution
 from .lowering import lowered as lowered
 from .mapping import Mapping as Mapping
