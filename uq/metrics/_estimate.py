@@ -207,11 +207,12 @@ def summarize(
     rows = jax.tree.map(_route.host_array if host else jnp.asarray, rows)
     size = jax.tree.leaves(rows)[0].shape[0]
     kind = np.float64 if host else jnp.result_type(float)
-    full = xp.ones(size, kind) if weight is None else xp.asarray(weight, kind)
+    full = None if weight is None else xp.asarray(weight, kind)
     if weight is not None:
         rows = jax.tree.map(lambda leaf: inert(xp, leaf, full), rows)
     call = _value_on_host if host else _value_on_device
     value, stderr, count = call(statistic, tuple(sorted(settings.items())), rows, full)
+    full = xp.ones(size, kind) if full is None and key is not None else full
     interval = null = None
     how = as_resample(key)
     if how is not None:
@@ -260,6 +261,8 @@ def _value_on_device(statistic: Statistic, settings: tuple, rows: Any, weight: A
 
 def _value(xp: Any, statistic: Statistic, settings: tuple, rows: Any, weight: Any) -> tuple[Any, Any, Any]:
     more = dict(settings)
+    if weight is None:
+        weight = xp.ones(jax.tree.leaves(rows)[0].shape[0], np.float64 if xp is np else jnp.result_type(float))
     count = (weight > 0).sum()
     influence = None
     if statistic.together is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -83,7 +84,7 @@ def _confident(name: str, pred: Any, y: Any, weight: Any) -> Events:
     """Statements of kind "confidence"; the host checks the probabilities in the same pass over them."""
     probs, labels = _inputs.classes(name, pred, y, weight, unchecked=True)
     if not _route.on_host(probs, labels):
-        _check_on_device(name, probs)
+        _checked_on_device(name, probs)()
         return _route._compiled(_stated, (("kind", "confidence"),))(jnp.asarray(probs), jnp.asarray(labels))
     probs = np.asarray(probs)
     largest, right, extremes = _largest(probs, np.asarray(labels))
@@ -92,15 +93,15 @@ def _confident(name: str, pred: Any, y: Any, weight: Any) -> Events:
     return Events(largest, right, np.zeros(len(probs), np.int32))
 
 
-def device_table(name: str, pred: Any, y: Any, weight: Any) -> _inputs.Classes | None:
-    """Checked probabilities and labels where a device holds them, for programs that begin with `confident`."""
+def device_table(name: str, pred: Any, y: Any, weight: Any) -> tuple[_inputs.Classes, Callable[[], None]] | None:
+    """Probabilities and labels where a device holds them, for programs that begin with `confident`; and a function that
+    raises if these are none: the device checks them meanwhile."""
     if not (_is_table(pred) and is_concrete((pred, y, weight))):
         return None
     probs, labels = _inputs.classes(name, pred, y, weight, unchecked=True)
     if _route.on_host(probs, labels):
         return None
-    _check_on_device(name, probs)
-    return _inputs.Classes(jnp.asarray(probs), jnp.asarray(labels))
+    return _inputs.Classes(jnp.asarray(probs), jnp.asarray(labels)), _checked_on_device(name, probs)
 
 
 def confident(xp: Any, table: _inputs.Classes) -> Events:
@@ -108,10 +109,16 @@ def confident(xp: Any, table: _inputs.Classes) -> Events:
     return _stated(xp, *table, kind="confidence")
 
 
-def _check_on_device(name: str, probs: Any) -> None:
-    *extremes, total = jax.device_get(_route._compiled(_extremes, ())(jnp.asarray(probs)))
-    if not (np.isfinite(total) and _inputs.are_sound(*extremes)):
-        _inputs._check_probs(name, np.asarray(probs))
+def _checked_on_device(name: str, probs: Any) -> Callable[[], None]:
+    """Have the probabilities looked at; the function returned waits, and raises unless they are some."""
+    found = _route._compiled(_extremes, ())(jnp.asarray(probs))
+
+    def wait() -> None:
+        *extremes, total = jax.device_get(found)
+        if not (np.isfinite(total) and _inputs.are_sound(*extremes)):
+            _inputs._check_probs(name, np.asarray(probs))
+
+    return wait
 
 
 def _extremes(xp: Any, probs: Any) -> tuple[Any, ...]:

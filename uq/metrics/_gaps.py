@@ -91,12 +91,12 @@ def placed(u: Any, weight: Any, kind: str, levels: tuple) -> Any:
     return _placed_compiled(kind, levels, jnp.asarray(u), None if weight is None else jnp.asarray(weight))
 
 
-def _place(kind: str, levels: tuple, u: Any, weight: Any) -> Any:
+def place_of(kind: str, levels: tuple, u: Any, weight: Any) -> Any:
     u = _folded(jnp, u, weight, kind)
     return jnp.where(jnp.isnan(u), -1, first_level(jnp, u, np.array(levels)))  # −1: NaN, and so will be the statistic
 
 
-_placed_compiled = jax.jit(_place, static_argnums=(0, 1))
+_placed_compiled = jax.jit(place_of, static_argnums=(0, 1))
 
 
 def _host(weight: Any) -> Any:

@@ -111,12 +111,13 @@ def calibration_error(
     known("binning", binning, get_args(Binning))
     if debias and norm != "l2":
         raise InputError(f'`calibration_error` can debias norm "l2" only, but the norm is "{norm}".')
-    table = None
+    found = None
     if kind == "confidence" and binning == "width" and key is None:
-        table = _events.device_table("calibration_error", pred, y, weight)
+        found = _events.device_table("calibration_error", pred, y, weight)
+    table, checked = found or (None, lambda: None)
     rows, settings = _rows("calibration_error", pred, y, kind, bins, binning, weight, table)
     words = f"{kind} calibration error, {norm}{', debiased' if debias else ''}, {_said(settings)}"
-    return summarize(
+    estimate = summarize(
         _LARGEST_GAP if norm == "max" else _MEAN_GAP,
         rows,
         weight=weight,
@@ -125,6 +126,8 @@ def calibration_error(
         settings={**settings, "norm": norm, "debias": bool(debias)},
         reverse=True,
     )
+    checked()
+    return estimate
 
 
 def reliability_curve(

@@ -14,7 +14,18 @@ from .._typing import ArrayLike
 from ..members import as_key
 from . import _forecast, _route
 from ._estimate import Estimate, Statistic, as_resample, summarize
-from ._gaps import AREA, BANK, GAPS, norm_of_gaps, placed, placed_on_host, ranked, ranked_on_host, slope_of_gaps
+from ._gaps import (
+    AREA,
+    BANK,
+    GAPS,
+    norm_of_gaps,
+    place_of,
+    placed,
+    placed_on_host,
+    ranked,
+    ranked_on_host,
+    slope_of_gaps,
+)
 from ._knots import place
 from .pit import Span, as_weight, known, mean_share, on_host, prepared, share_below, span
 from .points import mae as mae
@@ -222,7 +233,7 @@ def _calibration(
     if key is None and _is_large(pred, y):
         forecast, outcome = prepared(name, pred, y, weight)
         if not forecast.steps:
-            rows = placed(_cdf(name, pred, outcome), weight, kind, at)
+            rows = _placed_large(name, kind, at, pred, outcome, weight)
             return _of_rows_compiled(rows, weight, norm, at, kind, None, said)
     rows = _placed_by_quantiles(name, pred, y, weight, kind, levels)
     if rows is not None:
@@ -292,9 +303,9 @@ def _is_large(pred: Any, y: Any) -> bool:
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _cdf(name: str, pred: Any, y: Any) -> Any:
-    return _forecast.forecast(name, pred).cdf(y)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _placed_large(name: str, kind: str, levels: tuple, pred: Any, y: Any, weight: Any) -> Any:
+    return place_of(kind, levels, _forecast.forecast(name, pred).cdf(y), weight)
 
 
 # Two programs and not one, in which XLA computes the distribution functions again, on one core, inside the sum.
