@@ -101,15 +101,16 @@ def prepare(
     if ready is not None and train is not None:
         return Prepared(own(ready(*begin_args)), train, [], 0.0)
     shape, lower_begin = _begin_program(begin, begin_args, size)
-    program = train
+    compiling = None
     if train is None:
-        program = compiling_training(single, strategy, settings, Shapes(shape, arrays, impl, words))
+        compiling = compiling_training(single, strategy, settings, Shapes(shape, arrays, impl, words))
     with ThreadPoolExecutor(1) as pool:
         making = pool.submit(_PROGRAMS.get, begin_key, lower_begin() if ready is None else lambda: ready)
-        # Not on a thread of their own: they would take turns with tracing, and the compilers with neither.
+        # Here, while the compilers work: on a thread of their own they would have taken turns with tracing.
         orders = orders_of(rows, settings, key, range(min(settings.epochs, settings.call_epochs)))
         run = own(making.result()(*begin_args))
-    train = _PROGRAMS.get(train_key, program)
+    if compiling is not None:
+        train = _PROGRAMS.get(train_key, compiling)
     return Prepared(run, train, orders, time.perf_counter() - began)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import _member_laws
 from ._checks import InputError, check_count, check_level, check_same_length, is_concrete
+from ._predictive_checks import check_outputs, check_weight, selection
 from ._typing import Array, ArrayLike, Key
 from .likelihoods import Transformed, transformed
 from .members import as_key
@@ -48,7 +49,7 @@ class Predictive:
     weight: Array = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        _check_outputs(self.outputs, self._base)
+        check_outputs(self.outputs, self._base)
         if self.outputs.dtype.itemsize < 4:  # half precision, in which a quantile has three digits
             object.__setattr__(self, "outputs", jnp.asarray(self.outputs, jnp.float32))
         if isinstance(self.weight, list | tuple):
@@ -57,7 +58,7 @@ class Predictive:
             size = self.outputs.shape[0]
             object.__setattr__(self, "weight", jnp.full(size, 1 / size, self.outputs.dtype))
         elif is_concrete(self.weight):
-            _check_weight(np.asarray(self.weight), self.outputs.shape[:2])
+            check_weight(np.asarray(self.weight), self.outputs.shape[:2])
 
     # Shape
 
@@ -73,7 +74,7 @@ class Predictive:
         return (self[row] for row in range(len(self)))
 
     def __getitem__(self, rows: Any) -> Predictive:
-        rows = _selection(rows, len(self))
+        rows = selection(rows, len(self))
         weight = self.weight if self.weight.ndim == 1 else self.weight[:, rows]
         return Predictive(self.outputs[:, rows], self.likelihood, weight)
 
@@ -402,62 +403,6 @@ def _joined(law: Any) -> Any:
         name: jnp.broadcast_to(getattr(law, name), shape).reshape(*shape[:-2], -1) for name in law.arg_constraints
     }
     return type(law)(**parameters, validate_args=False)
-
-
-def _selection(rows: Any, size: int) -> Any:
-    """A slice or a one-dimensional index that selects among `size` examples; one beyond them jax would clamp."""
-    if isinstance(rows, slice) or not is_concrete(rows):
-        return rows
-    index = np.asarray(rows)
-    if index.ndim == 1 and index.size == 0:
-        index = index.astype(np.intp)
-    if (
-        isinstance(rows, tuple)
-        or index.ndim > 1
-        or index.dtype.kind not in "iub"
-        or (index.dtype.kind == "b" and index.shape != (size,))
-    ):
-        raise InputError(
-            f"Examples are selected by a number, a slice, whole numbers or {size} booleans, but got {rows!r}."
-        )
-    if index.dtype.kind == "b":
-        return np.flatnonzero(index)
-    beyond = np.atleast_1d(index)[np.atleast_1d((index < -size) | (index >= size))]
-    if len(beyond):
-        raise InputError(f"There are {size} examples, but example {beyond[0]} was asked for.")
-    return np.atleast_1d(index)
-
-
-def _check_outputs(outputs: Any, likelihood: Any) -> None:
-    width = getattr(likelihood, "width", None)
-    if (
-        np.ndim(outputs) < 3
-        or outputs.shape[0] == 0
-        or (width is not None and outputs.shape[-1] != width + likelihood.free)
-    ):
-        columns = "width" if width is None else width + likelihood.free
-        raise InputError(
-            f"`Predictive` expected outputs of shape (M, N, {columns}), members first, for {likelihood!r}, but got "
-            f"{np.shape(outputs)}."
-        )
-
-
-def _check_weight(weight: np.ndarray, shape: tuple[int, ...]) -> None:
-    size, num = shape
-    if weight.shape not in ((size,), (size, num)):
-        raise InputError(
-            f"`weight` expected one number for each of the {size} members, or ({size}, {num}) of them, but has shape "
-            f"{weight.shape}."
-        )
-    if (weight == 0).all():
-        raise InputError("There is nothing to predict with: every member has weight 0 (all of them diverged).")
-    total = weight.sum(0)
-    if not ((weight >= 0).all() and (abs(total - 1) < 1e-3).all()):
-        worst = total if total.ndim == 0 else total[np.argmax(np.where(np.isnan(total), np.inf, abs(total - 1)))]
-        raise InputError(
-            f"`weight` expected non-negative numbers that sum to 1, but they sum to {worst:.4g}, the "
-            f"smallest being {weight.min():.4g}. Divide them by their sum."
-        )
 
 
 def _flatten(pred: Predictive) -> tuple[tuple, Any]:

@@ -81,7 +81,8 @@ def fit(
         by the members that did not see it: what calibrates the ensemble, without giving up data.
       calibrate: a recalibrator of `uq.calibrate`, or "auto" for the one with the best cross-validated log score:
         fitted to out-of-fold predictions, so that `holdout` is `uq.crossfit()` where it is None. Predictions pass
-        through it; `posterior.predict(x, calibrated=False)` shows them as they were.
+        through it; `posterior.predict(x, calibrated=False)` shows them as they were. Where it cannot be fitted (too
+        few rows, a class that is missing), a warning says so, and predictions stay as they are.
       start: trained `Variables` to begin from, with a leading member axis for ensembles. Inputs and targets then
         are not standardised unless asked for.
       standardize_inputs: None standardises inputs that are one rank-2 floating array; under `holdout`, each member's
