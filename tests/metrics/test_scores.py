@@ -275,3 +275,25 @@ def test_laws(members, y, order, factor):
     assert float(crps(moved, [outcome])[0]) == pytest.approx(factor * score, rel=1e-3, abs=1e-4 * factor)
     shifted = float(log_score(moved, [outcome])[0])
     assert shifted == pytest.approx(float(log_score(pred, [y])[0]) + np.log(factor), rel=1e-3, abs=1e-3)
+
+
+def test_large_distributions_on_a_device_are_scored_while_they_are_checked():
+    rng = np.random.default_rng(0)
+    loc, scale, y = (jnp.asarray(each, jnp.float32) for each in (rng.normal(size=(2, 40_000)).T @ [1, 0.5],
+                     0.5 + rng.random(40_000), rng.normal(size=40_000)))  # fmt: skip
+
+    def made(loc, scale):
+        return dist.Normal(loc, scale, validate_args=False)
+
+    got = uq.metrics.crps(made(loc, scale), y)
+    z = (np.asarray(y, np.float64) - np.asarray(loc)) / np.asarray(scale, np.float64)
+    want = scale * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    for broken, outcome, said in (
+        (made(loc.at[3].set(jnp.nan), scale), y, "`loc` is a finite number, but that of row 3 is nan"),
+        (made(loc, scale.at[5].set(-1.0)), y, "`scale` is above 0, but that of row 5 is -1"),
+        (made(loc, scale), y.at[7].set(jnp.inf), r"`y\[7\]` is inf"),
+        (made(loc, scale), y[:5], "of shape"),
+    ):
+        with pytest.raises(uq.InputError, match=said):
+            uq.metrics.crps(broken, outcome)

@@ -106,6 +106,21 @@ def forecast(name: str, pred: Any) -> Forecast:
     return found
 
 
+def begun(law: str, name: str, pred: Any, y: Any) -> Any:
+    """`uq.laws.<law>(pred, y)` of large arrays on a device, which computes while the host checks them; else None."""
+    if not _inputs.is_distribution(pred) or not isinstance(y, jax.Array):
+        return None
+    arrays = [y, *given(pred)]
+    alike = all(isinstance(each, jax.Array) and (each.shape, each.dtype) == (y.shape, y.dtype) for each in arrays)
+    if not alike or y.size <= _SMALL or y.shape != pred.batch_shape or not is_concrete(arrays):
+        return None
+    if not jnp.issubdtype(y.dtype, jnp.floating) or has_steps(pred):
+        return None
+    value = getattr(laws, law)(pred, y)
+    forecast(name, pred).check(y)
+    return value
+
+
 def is_forecast(pred: Any) -> bool:
     """Whether `pred` is a predictive distribution rather than plain numbers."""
     return isinstance(pred, Predictive) or _inputs.is_distribution(pred) or is_scipy(pred)

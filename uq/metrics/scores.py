@@ -15,7 +15,7 @@ from .._checks import InputError, is_concrete
 from .._typing import Array, ArrayLike
 from ..predictive import Predictive
 from . import _inputs, _route
-from ._forecast import forecast, is_forecast, relative
+from ._forecast import begun, forecast, is_forecast, relative
 from .ensemble_scores import crps_ensemble
 
 
@@ -79,6 +79,9 @@ def crps(pred: Any, y: ArrayLike) -> Array:
                 "`absolute_error`."
             )
         return crps_ensemble(draws, y)
+    value = begun("crps", "crps", pred, y)
+    if value is not None:
+        return value
     law = forecast("crps", pred)
     return law.crps(law.check(y))
 
