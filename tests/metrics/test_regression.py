@@ -447,3 +447,21 @@ WRONG = [
 def test_wrong_inputs_get_a_sentence(call, sentence):
     with pytest.raises(uq.InputError, match=sentence):
         call()
+
+
+def test_large_distributions_on_a_device_say_what_the_host_says():
+    rng = np.random.default_rng(0)
+    loc, scale = rng.normal(size=40_000), 0.5 + rng.random(40_000)
+    y = loc + 1.3 * scale * rng.normal(size=40_000)
+    arrays = [jnp.asarray(each, jnp.float32) for each in (loc, scale, y)]
+    law = dist.Normal(arrays[0], arrays[1], validate_args=False)
+    for settings in ({}, {"kind": "interval", "norm": "l2", "levels": 9}):
+        got = uq.metrics.regression_calibration_error(law, arrays[2], **settings)
+        want = uq.metrics.regression_calibration_error(stats.norm(loc, scale), y, **settings)
+        np.testing.assert_allclose([got.value, got.stderr], [want.value, want.stderr], rtol=2e-3)
+        assert got.count == 40_000 and got.estimand == want.estimand
+    with pytest.raises(uq.InputError, match=r"`y\[7\]` is nan"):
+        uq.metrics.regression_calibration_error(law, arrays[2].at[7].set(jnp.nan))
+    with pytest.raises(uq.InputError, match="that of row 5 is -1"):
+        broken = dist.Normal(arrays[0], arrays[1].at[5].set(-1.0), validate_args=False)
+        uq.metrics.regression_calibration_error(broken, arrays[2])

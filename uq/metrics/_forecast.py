@@ -106,19 +106,15 @@ def forecast(name: str, pred: Any) -> Forecast:
     return found
 
 
-def begun(law: str, name: str, pred: Any, y: Any) -> Any:
-    """`uq.laws.<law>(pred, y)` of large arrays on a device, which computes while the host checks them; else None."""
+def may_begin(pred: Any, y: Any) -> bool:
+    """Whether these are large arrays on a device, of one shape and dtype: then it may compute while the host checks."""
     if not _inputs.is_distribution(pred) or not isinstance(y, jax.Array):
-        return None
+        return False
     arrays = [y, *given(pred)]
     alike = all(isinstance(each, jax.Array) and (each.shape, each.dtype) == (y.shape, y.dtype) for each in arrays)
     if not alike or y.size <= _SMALL or y.shape != pred.batch_shape or not is_concrete(arrays):
-        return None
-    if not jnp.issubdtype(y.dtype, jnp.floating) or has_steps(pred):
-        return None
-    value = getattr(laws, law)(pred, y)
-    forecast(name, pred).check(y)
-    return value
+        return False
+    return bool(jnp.issubdtype(y.dtype, jnp.floating)) and not has_steps(pred)
 
 
 def is_forecast(pred: Any) -> bool:

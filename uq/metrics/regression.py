@@ -230,6 +230,11 @@ def _calibration(
     known("kind", kind, get_args(Kind))
     weight = as_weight(name, weight)
     at = tuple(levels.tolist())
+    if key is None and weight is None and _forecast.may_begin(pred, y):
+        rows = _placed_large(name, kind, at, pred, y, None)
+        found = _of_rows_compiled(rows, None, norm, at, kind, None, said)
+        prepared(name, pred, y)
+        return found
     if key is None and _is_large(pred, y):
         forecast, outcome = prepared(name, pred, y, weight)
         if not forecast.steps:

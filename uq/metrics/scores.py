@@ -11,11 +11,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .. import laws
 from .._checks import InputError, is_concrete
 from .._typing import Array, ArrayLike
 from ..predictive import Predictive
 from . import _inputs, _route
-from ._forecast import begun, forecast, is_forecast, relative
+from ._forecast import forecast, is_forecast, may_begin, relative
 from .ensemble_scores import crps_ensemble
 
 
@@ -79,11 +80,10 @@ def crps(pred: Any, y: ArrayLike) -> Array:
                 "`absolute_error`."
             )
         return crps_ensemble(draws, y)
-    value = begun("crps", "crps", pred, y)
-    if value is not None:
-        return value
+    begun = laws.crps(pred, y) if may_begin(pred, y) else None
     law = forecast("crps", pred)
-    return law.crps(law.check(y))
+    y = law.check(y)
+    return law.crps(y) if begun is None else begun
 
 
 def dawid_sebastiani(pred: Any, y: ArrayLike, *, joint: bool = False) -> Array:
