@@ -163,6 +163,15 @@ class Resample:
         check_level("confidence", self.confidence)
 
 
+class ByCell(NamedTuple):
+    """The influence of rows that fall into few cells."""
+
+    value: Any
+    """That of a row in each cell."""
+    square: Any
+    """Σ w² of the rows in it."""
+
+
 class Statistic(NamedTuple):
     """A statistic of weighted rows, in numpy or in jax.
 
@@ -178,7 +187,8 @@ class Statistic(NamedTuple):
     simulate: Callable[..., Any] | None = None
     """`(key, rows, **settings) → rows` with outcomes drawn from the predictions: a perfectly calibrated model."""
     together: Callable[..., Any] | None = None
-    """`(value, influence)` at once, where they share most of their work; `influence` then need not be given."""
+    """`(value, influence)` at once, where they share most of their work; `influence` then need not be given, and may
+    be a `ByCell`."""
 
 
 def summarize(
@@ -284,6 +294,9 @@ def _stderr(xp: Any, influence: Any, weight: Any, count: Any) -> Any:
 
 def _sum_of_squares(xp: Any, weight: Any, influence: Any) -> Any:
     """Σ (weight · influence)², rows of weight 0 inert."""
+    if isinstance(influence, ByCell):
+        some = influence.square > 0
+        return (influence.square * xp.square(xp.where(some, influence.value, 0))).sum()
     if xp is np:
         square, step = np.float64(0), _route.HOST_BLOCK
         for start in range(0, len(weight), step):

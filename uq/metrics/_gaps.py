@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _route
 from ._binning import round_down
-from ._estimate import Statistic
+from ._estimate import ByCell, Statistic
 
 BANK = 32
 """Outcomes drawn from each prediction beforehand, among which simulations of a calibrated model choose."""
@@ -58,16 +58,19 @@ def _first_on_host(u: np.ndarray, levels: np.ndarray, start: float, rate: float)
     return np.clip(first, 0, len(levels), out=first)
 
 
+def level_masses(xp: Any, first: Any, weight: Any, number: int) -> Any:
+    """Sum of the weights of rows whose first level is each of K, or none, `(D, K + 1)`, from `first_level` `(N, D)`."""
+    outputs = first.shape[1]
+    if xp is np:
+        return np.stack([np.bincount(first[:, d], weight, number + 1) for d in range(outputs)])
+    cell = first + np.arange(outputs, dtype=np.int32) * np.int32(number + 1)
+    empty: Any = jnp.zeros(outputs * (number + 1), weight.dtype)
+    return empty.at[cell].add(jnp.broadcast_to(weight[:, None], cell.shape)).reshape(outputs, -1)
+
+
 def level_shares(xp: Any, first: Any, weight: Any, number: int) -> Any:
     """Weighted share of rows at or below each of K levels, `(D, K)`, from `first_level` `(N, D)`."""
-    outputs = first.shape[1]
-    mass: Any
-    if xp is np:
-        mass = np.stack([np.bincount(first[:, d], weight, number + 1) for d in range(outputs)])
-    else:
-        cell = first + np.arange(outputs, dtype=np.int32) * np.int32(number + 1)
-        empty: Any = jnp.zeros(outputs * (number + 1), weight.dtype)
-        mass = empty.at[cell].add(jnp.broadcast_to(weight[:, None], cell.shape)).reshape(outputs, -1)
+    mass = level_masses(xp, first, weight, number)
     total = weight.sum()
     return xp.cumsum(mass, axis=1)[:, :number] / xp.where(total > 0, total, 1)
 
@@ -123,9 +126,9 @@ def _gaps_with_influence(xp: Any, rows: Any, weight: Any, *, levels: tuple, norm
     # Σ_{k ≥ row} slope_k, the part of Σ slope_k 1{u ≤ t_k}; nothing beyond the last level
     later = xp.cumsum(slope[:, ::-1], axis=1)[:, ::-1]
     later = xp.concatenate([later, later[:, :1] * 0], axis=1) - (slope * (gap + at)).sum(1, keepdims=True)
+    if rows.shape[1] == 1:  # with equal weights the masses are those that the gaps are made of
+        return value, ByCell(later[0], level_masses(xp, rows, weight * weight, len(levels))[0])
     rows = rows if xp is np else jnp.maximum(rows, 0)
-    if rows.shape[1] == 1:
-        return value, later[0].take(rows[:, 0])
     return value, xp.take_along_axis(later.T, rows, axis=0).mean(1)
 
 
