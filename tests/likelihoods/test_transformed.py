@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -285,3 +286,31 @@ def test_below_its_support_a_law_has_a_distribution_function(change: Any) -> Non
     np.testing.assert_allclose(laws.cdf(law, inside), want, rtol=1e-5)
     slope = jax.grad(lambda y: laws.cdf(law, y).sum())(jnp.asarray([-7.0, -7.0]))
     np.testing.assert_array_equal(slope, 0)
+
+
+@pytest.mark.parametrize(
+    ("power", "shift", "mean", "scale"),
+    [(2.0, 0.0, 0.5, 0.7), (3.0, 1.0, 1.0, 0.5), (2.0, 3.0, 1.0, 1.0), (0.5, 0.0, 0.2, 1.0), (2.0, 0.0, -3.0, 0.3),
+     (3.0, 0.0, 0.0, 2.0)],
+)  # fmt: skip
+def test_moments_on_both_sides_of_where_a_power_changes_its_sign(
+    power: float, shift: float, mean: float, scale: float
+) -> None:
+    change = BoxCox(power, shift)
+    law = transformed(Gaussian(min_scale=0.0), change).distribution(jnp.float32([[mean, np.log(np.expm1(scale))]]))
+    ends = sorted({mean - 12 * scale, mean + 12 * scale, *np.clip([-1 / power], mean - 12 * scale, mean + 12 * scale)})
+
+    def expected(function: Any) -> float:
+        def weighed(w: float) -> float:
+            return function(float(change.inverse(np.float64(w), np))) * st.norm.pdf(w, mean, scale)
+
+        pieces = itertools.pairwise(ends)
+        return sum(scipy.integrate.quad(weighed, *piece, limit=400, epsabs=1e-12)[0] for piece in pieces)
+
+    first = expected(lambda y: y)
+    second = expected(lambda y: (y - first) ** 2)
+    slope = expected(lambda y: float(change.log_derivative(np.float64(y), np)))
+    want_entropy = st.norm(mean, scale).entropy() - slope
+    for route, tight in ((uq.laws, 3e-5), (uq.laws.host, 3e-6)):
+        np.testing.assert_allclose(np.ravel(route.moments(law)), [first, second], rtol=tight)
+        np.testing.assert_allclose(np.ravel(route.entropy(law)), want_entropy, rtol=1e-4, atol=1e-5)

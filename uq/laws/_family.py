@@ -55,6 +55,8 @@ class Family(NamedTuple):
     """`(*parameters) →` parameters of 1 − Y in the same family, of fractions that may pile up at both ends."""
     atoms: Callable[..., tuple[Any, ...]] | None = None
     """`(*parameters) →` points that have a probability, of a family that has a density elsewhere."""
+    seam: Callable[..., Array] | None = None
+    """`(*parameters) →` a point at which the density has a kink or a pole; None where there is none."""
     unmarked: Callable[..., tuple[Any, ...]] | None = None
     """`(*parameters) →` those of the law of the outcome, where `log_prob` is of what was recorded of it."""
 

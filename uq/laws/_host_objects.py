@@ -183,6 +183,13 @@ class Monotone:
             return self._pull(np, np.asarray(y, np.float64), self.pairs)
 
     @property
+    def seam(self) -> Any:
+        """Where the density has a kink or a pole; None where it has none."""
+        from .transformed import seam_of
+
+        return seam_of(np, self.pairs)
+
+    @property
     def _rising(self) -> Any:
         from .transformed import is_rising
 

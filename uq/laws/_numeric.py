@@ -17,6 +17,8 @@ from .._typing import Array
 from ._family import Family
 
 _NODES = 40
+_LEAST = 1e-30
+"""Tails below it weigh nothing."""
 
 
 def _graded() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,7 +73,10 @@ def entropy_of(family: Family) -> Callable[..., Array]:
 
     def entropy(*parameters: Array) -> Array:
         points, mass = _points(family, parameters)
-        return -(mass * family.log_prob(points, *parameters)).sum(0)
+        value = family.log_prob(points, *parameters)
+        if family.seam is not None:  # a point rounded onto a pole: what lies so near weighs nothing
+            value = jnp.where(jnp.isfinite(value), value, 0)
+        return -(mass * value).sum(0)
 
     return entropy
 
@@ -103,5 +108,12 @@ _TAIL, _UPPER, _HALF_MASS = _halves()
 def _points(family: Family, parameters: tuple[Array, ...]) -> tuple[Array, Array]:
     """Quantiles along a new leading axis, rising, and their weights."""
     rank = max(jnp.ndim(leaf) for leaf in parameters)
+    if family.seam is not None:  # graded towards it as well, from both sides
+        point = jax.lax.stop_gradient(family.seam(*parameters))
+        below, above = (jax.lax.stop_gradient(part(point, *parameters)) for part in (family.cdf, family.sf))
+        rise, fall, mass = (_column(part, parameters[0], rank) for part in (_RISE, _FALL, _MASS))
+        low = _quantile(family, jnp.maximum(below * rise, _LEAST), above + below * fall, parameters)
+        high = _quantile(family, below + above * fall, jnp.maximum(above * rise, _LEAST), parameters)
+        return jnp.concatenate([low, high[::-1]]), jnp.concatenate([below * mass, (above * mass)[::-1]])
     tail, mass = (_column(part, parameters[0], rank) for part in (_TAIL, _HALF_MASS))
     return family.icdf(tail, jnp.asarray(_UPPER).reshape(tail.shape), *parameters), mass

@@ -38,6 +38,8 @@ class Change(NamedTuple):
     low: float = -math.inf
     """Values lie above it."""
     high: float = math.inf
+    kink: float | None = None
+    """A value at which the inverse has a kink or a pole."""
 
 
 def _softplus(xp: Any, x: Any) -> Any:
@@ -92,6 +94,7 @@ def _own(change: Any) -> Change:
         lambda xp, y: change.forward(y, xp),
         lambda xp, x, y: -change.log_derivative(y, xp),
         low=getattr(change, "low", -math.inf),
+        kink=getattr(change, "kink", None),
     )
 
 
@@ -172,6 +175,14 @@ def push(xp: Any, x: Any, pairs: list[tuple[Change, tuple]]) -> Any:
     return x
 
 
+def seam_of(xp: Any, pairs: list[tuple[Change, tuple]]) -> Any:
+    """The outcome at which the first change with a kink has it; None where none has."""
+    for index, (change, _) in enumerate(pairs):
+        if change.kink is not None:
+            return push(xp, xp.asarray(change.kink, xp.result_type(float)), pairs[index + 1 :])
+    return None
+
+
 def is_rising(xp: Any, pairs: list[tuple[Change, tuple]]) -> Any:
     sign = 1
     for change, parameters in pairs:
@@ -185,6 +196,7 @@ def transformed(base: Family, changes: tuple[Change, ...]) -> Family:
     if base.discrete:
         raise InputError("`uq.laws` transforms continuous families; shift and scale the outcomes of counts instead.")
     affine = all(change is AFFINE for change in changes)
+    kinked = [index for index, change in enumerate(changes) if change.kink is not None]
 
     def one_sided(name: str, mirror: str, under: float, over: float) -> Callable[..., Array]:
         def function(y: Array, *parameters: Array) -> Array:
@@ -222,6 +234,9 @@ def transformed(base: Family, changes: tuple[Change, ...]) -> Family:
         own = (base.entropy or _numeric.entropy_of(base))(*rest)
         return own + jnp.log(jnp.abs(scale_of(pairs))).astype(own.dtype)
 
+    def seam(*parameters: Array) -> Array:
+        return seam_of(jnp, _cut(changes, parameters)[0])
+
     def host(*parameters: Any) -> Any:
         from .host import Monotone
 
@@ -240,6 +255,7 @@ def transformed(base: Family, changes: tuple[Change, ...]) -> Family:
         host=host,
         crps=crps if affine else None,
         entropy=entropy if affine else None,
+        seam=seam if kinked else None,
     )
     return family if affine else family._replace(moments=_numeric.moments_of(family))
 

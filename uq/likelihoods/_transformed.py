@@ -79,6 +79,11 @@ class BoxCox:
         """Outcomes lie above it."""
         return 0.0 - self.shift if self.power == 0 else -math.inf
 
+    @property
+    def kink(self) -> float | None:
+        """Where the power changes its sign."""
+        return None if self.power in (0, 1) else 0.0 - self.shift
+
     def forward(self, y: Any, xp: Any = jnp) -> Any:
         u = y + self.shift
         if self.power == 0:
