@@ -416,3 +416,16 @@ def test_float64_with_averages_that_are_carried(wide: bool) -> None:
         posterior = uq.fit(method, (X.astype(kind), Y.astype(kind)), key=0, epochs=2, progress=False)
         assert posterior.predict(X.astype(kind)).outputs.dtype == kind
         assert np.isfinite(posterior.predict(X.astype(kind)).mean).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (((np.ones((4, 2)), np.ones((4, 2))), 3.0), "one entry for each of the 4 examples"),
+        (([[1.0, 2.0]], 3.0), "one entry for each of the 1 examples"),
+        ((np.ones((3, 2)), np.ma.masked), "`y` masks row 0"),
+    ],
+)
+def test_targets_that_are_one_number(data: Any, said: str) -> None:
+    with pytest.raises(uq.InputError, match=said):
+        uq.fit(uq.deep_ensemble(mlp(), GAUSSIAN, size=2), data, key=0)

@@ -104,7 +104,8 @@ def as_arrays(name: str, x: Any) -> Any:
 def refuse_masked(name: str, value: Any) -> None:
     """Raise for a masked array that masks something: as a plain array it would show what is under the mask."""
     if np.ma.is_masked(value):
-        rows = np.flatnonzero(np.ma.getmaskarray(value).reshape(len(value), -1).any(1))
+        mask = np.atleast_1d(np.ma.getmaskarray(value))
+        rows = np.flatnonzero(mask.reshape(len(mask), -1).any(1))
         raise InputError(f"`{name}` masks {row_list(rows)}: drop those rows, or fill them, first.")
 
 

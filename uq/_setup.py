@@ -62,7 +62,7 @@ def check_data(method: Method, data: Any, weight: Any, validation: Any) -> tuple
     refuse_masked("y", data[1])
     x, y = check_inputs(data[0]), method.likelihood.check(data[1])
     num_rows = leading_size("x", x)
-    if isinstance(data[0], list | tuple) and len(data[0]) == len(y) != num_rows:
+    if isinstance(data[0], list | tuple) and np.shape(y)[:1] == (len(data[0]),) and len(y) != num_rows:
         raise InputError(
             f"`x` is a {type(data[0]).__name__} of {len(y)} arrays, which is taken for as many inputs of each example: "
             "if each is one example, make them one array, np.stack(x)."

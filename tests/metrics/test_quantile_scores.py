@@ -293,3 +293,12 @@ def test_scores_of_differences_lose_nothing_to_an_offset(name, mapped):
     want = OF_DIFFERENCES[name](made(0.0), z)
     for loc in (1e6, 1e7):
         np.testing.assert_allclose(OF_DIFFERENCES[name](made(loc), loc + z), want, rtol=1e-3, atol=1e-4)
+
+
+def test_one_prediction_of_one_outcome_has_one_score():
+    for law in (stats.norm(0.0, 1.0), dist.Normal(np.float64(0.0), np.float64(1.0))):
+        score = uq.metrics.interval_score(law, 0.3, level=[0.5, 0.9])
+        ends = [stats.norm.ppf([(1 - level) / 2, (1 + level) / 2]) for level in (0.5, 0.9)]
+        assert np.shape(score) == ()
+        np.testing.assert_allclose(score, np.mean([high - low for low, high in ends]), rtol=1e-6)
+        assert np.shape(uq.metrics.weighted_interval_score(law, 0.3)) == ()

@@ -32,7 +32,8 @@ def quantiles(shape: Shape = "linear", *, pieces: int | None = None) -> Recalibr
 
     With R so, a quantile at level p is exceeded by a share 1 − p of outcomes, whatever is wrong with the shape of F:
     width, skewness, tails, bias of one sign. It is the same map for all examples: it cannot tell hard ones from easy
-    ones, as `affine_variance` can. Compose the two for out-of-fold predictions: R knows nothing of how many voted.
+    ones, as `affine_variance` can. Compose the two for out-of-fold predictions: R knows nothing of how many voted. A
+    weight of 2 in `fit` counts as two examples.
 
     Args:
       shape: "linear" maps by `pieces` straight lines through the quantiles of F(Y), each pulled to the diagonal by one

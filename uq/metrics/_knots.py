@@ -29,7 +29,7 @@ def place(xp: Any, knots: tuple[float, ...], values: Any) -> Any:
         return xp.searchsorted(xp.asarray(knots, values.dtype), values, side="right")
     after, below, low, rate = table
     if xp is np:
-        return _place_on_host(table, len(knots), np.ascontiguousarray(values))
+        return _place_on_host(table, len(knots), np.asarray(values, order="C"))
     cell = (values - low) * rate
     guess = jnp.asarray(below.astype(np.int32)).take(jnp.clip(cell, 0, len(below) - 1).astype(np.int32), mode="clip")
     guess = guess + (values >= jnp.asarray(after).take(guess, mode="clip")).astype(np.int32)
