@@ -436,3 +436,12 @@ def test_sizes_are_one_or_several_and_scores_are_known():
     assert extrapolation.size_extrapolation(probs, y, score="brier", sizes=3).sizes == (3.0,)
     with pytest.raises(uq.InputError, match="no score 'foo'"):
         extrapolation.size_extrapolation(probs, y, score="foo")
+
+
+@pytest.mark.parametrize("score", ["crps", "quantile"])
+def test_one_forecast_for_all_discriminates_nothing(score):
+    y = np.random.default_rng(0).normal(size=50)
+    one, many = stats.norm(0.3, 1.5), stats.norm(np.full(50, 0.3), 1.5)
+    found, want = (uq.metrics.score_decomposition(law, y, score=score, level=0.7) for law in (one, many))
+    np.testing.assert_allclose(np.asarray(found, float), np.asarray(want, float), rtol=1e-12)
+    assert float(found[2]) == 0

@@ -10,7 +10,8 @@ from .._checks import InputError, check_level, is_concrete, unknown_name
 from .._typing import ArrayLike
 from . import _inputs
 from ._estimate import Estimate, as_resample, check_weight
-from .pit import prepared
+from ._forecast import forecast, is_forecast
+from .pit import live_draws
 
 Score = Literal["brier", "log", "quantile", "crps"]
 _NODES = 512
@@ -129,15 +130,17 @@ def _problems(pred: Any, y: Any, score: str, level: float, weight: Any) -> tuple
                 f'`score_decomposition` of "log" is for two classes, but there are {probs.shape[1]}: use "brier".'
             )
         return [problem(probs[:, c], labels == c) for c in range(probs.shape[1])], len(labels)
-    said, outcome = prepared("score_decomposition", pred, y, weight)
-    outcome = np.asarray(outcome, np.float64)
+    said = forecast(
+        "score_decomposition", pred if is_forecast(pred) else live_draws("score_decomposition", pred, weight)
+    )
+    outcome = np.asarray(said.check(_inputs.live_rows("score_decomposition", np.asarray(y), weight)), np.float64)
     if outcome.ndim != 1:
         raise InputError(f"`score_decomposition` expected forecasts of one output, but `y` has shape {outcome.shape}.")
     live = np.ones(len(outcome), bool) if weight is None else np.asarray(weight) > 0
 
     def shown(values: Any) -> np.ndarray:
-        """What forecasts say; those of weight 0 may be anything, and say what one that counts does."""
-        values = np.asarray(values, np.float64)
+        """What forecasts say, or the one for all; those of weight 0, which may be anything, say what another does."""
+        values = np.broadcast_to(np.asarray(values, np.float64), outcome.shape)
         return np.where(live, values, values[live][0])
 
     if score == "quantile":
