@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -23,25 +21,13 @@ from ._tree import tree_size
 from ._typing import Key, PyTree
 from .execution import Strategy, compiled, run_once, vmapped
 from .execution._host_random import with_host_random
+from .execution.compiling import start_kernels, uncollected
 from .holdout import Rows, epoch_orders, key_words
 from .members import member_keys, num_members
 from .method import Method, set_hyperparams
 from .posterior import as_variables
 
 _PROGRAMS = ProgramCache()
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without Python's collector of cycles: tracing makes many objects and no garbage, and searching both takes a
-    third of its time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 class Prepared(NamedTuple):
@@ -57,7 +43,7 @@ class Prepared(NamedTuple):
     """How long it took."""
 
 
-@_uncollected()
+@uncollected()
 def prepare(
     method: Method,
     single: Method,
@@ -101,11 +87,13 @@ def prepare(
     if ready is not None and train is not None:
         return Prepared(own(ready(*begin_args)), train, [], 0.0)
     shape, lower_begin = _begin_program(begin, begin_args, size)
-    compiling = None
-    if train is None:
-        compiling = compiling_training(single, strategy, settings, Shapes(shape, arrays, impl, words))
     with ThreadPoolExecutor(1) as pool:
+        # First, though it is the shorter: a compiler leaves one core to the tracing of the training program.
         making = pool.submit(_PROGRAMS.get, begin_key, lower_begin() if ready is None else lambda: ready)
+        pool.submit(start_kernels)
+        compiling = None
+        if train is None:
+            compiling = compiling_training(single, strategy, settings, Shapes(shape, arrays, impl, words))
         # Here, while the compilers work: on a thread of their own they would have taken turns with tracing.
         orders = orders_of(rows, settings, key, range(min(settings.epochs, settings.call_epochs)))
         run = own(making.result()(*begin_args))

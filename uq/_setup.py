@@ -22,6 +22,7 @@ from ._checks import (
 from ._training import Data, Own
 from ._typing import PyTree
 from .crossfit import rows_of
+from .execution.compiling import uncollected
 from .likelihoods import _standardized as standardized
 from .likelihoods import _standardizes as standardizes
 from .likelihoods import check_width
@@ -242,6 +243,7 @@ def _canonical(leaf: Any) -> Any:
     return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
 
 
+@uncollected()
 def check_network(method: Method, likelihood: Any, example: PyTree, y: Any) -> Any:
     """The network on two rows of `x`, as jax reads it.
 

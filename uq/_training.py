@@ -13,6 +13,7 @@ from ._cache import fingerprint
 from ._tree import tree_where
 from ._typing import Array, PyTree
 from .execution import Strategy, lowered
+from .execution.lowering import with_narrow_products
 from .method import Batch, Method, all_finite
 from .wrap import with_products
 
@@ -124,6 +125,7 @@ def training_parts(method: Method, strategy: Strategy, key_impl: str) -> Parts:
     mapping = strategy.mapping
     if strategy.lowering:
         method = _lowered(method)
+    one_update = with_narrow_products(method.update) if jax.default_backend() == "cpu" else method.update
     evaluate: Any = method.evaluate
     refresh: Any = method.refresh
 
@@ -144,13 +146,13 @@ def training_parts(method: Method, strategy: Strategy, key_impl: str) -> Parts:
             return Batch(rows(data.x, index), _rows(targets(data, own), index), weight, num_data, done)
 
         def one(state: PyTree, index: Array, words: Array, own: Any) -> tuple[PyTree, Any]:
-            return method.update(jax.random.wrap_key_data(words, impl=key_impl), state, batch(index, own))
+            return one_update(jax.random.wrap_key_data(words, impl=key_impl), state, batch(index, own))
 
         now = _at(index, step, 1)
         if now.shape[0] < keys.shape[0]:  # one order for all members: the batch is taken once
             same = batch(now[0], ())
             state, info = mapping(
-                lambda state, words: method.update(jax.random.wrap_key_data(words, impl=key_impl), state, same)
+                lambda state, words: one_update(jax.random.wrap_key_data(words, impl=key_impl), state, same)
             )(run.state, _at(keys, step, 1))
         else:
             state, info = mapping(one)(run.state, now, _at(keys, step, 1), data.own)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from .. import _kept
 from .._checks import InputError
@@ -70,6 +75,32 @@ def same_for_any_size(num_numbers: int, *, together: bool = True, one_thread: bo
 def unoptimized(options: dict[str, Any]) -> dict[str, Any]:
     """The options, for a program that runs for less time than the compiler's optimisations of it take."""
     return options | {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else options
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's collector of cycles: tracing makes many objects and no garbage, and searching both takes a
+    third of its time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@functools.cache
+def start_kernels() -> None:
+    """Have the kernel library start, once a process: the first product of matrices waits for that.
+
+    The library is the one that `same_for_any_size` leaves products to. Training starts it while the compiler works.
+    """
+    if jax.default_backend() != "cpu":
+        return
+    square = np.ones((8, 8), np.float32)  # smaller ones the compiler expands by itself
+    product = jax.jit(jax.numpy.dot).lower(square, square)
+    jax.block_until_ready(compiled(product, same_for_any_size(square.size))(square, square))
 
 
 def compiled(lowered: Any, options: dict[str, Any]) -> Any:

@@ -1,19 +1,20 @@
-"""Convolutions as matrix products, by rewriting the jaxpr: a CPU runs the library's slowly in loops and batches."""
+"""What a CPU runs slowly, written in another way in the jaxpr: convolutions, and products of narrow matrices."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core, linear_util
 
 from ._convolution import convolution, writable
+from ._narrow import is_narrow, product
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "scan", "while", "cond")
 """Operations that run the jaxprs among their parameters, and mean nothing more by them."""
-_RULES = {"custom_jvp_call": "jvp_jaxpr_fun", "custom_vjp_call": "fwd_jaxpr_thunk"}
+_DERIVATIVES = {"custom_jvp_call": "jvp_jaxpr_fun", "custom_vjp_call": "fwd_jaxpr_thunk"}
 """Operations with a `call_jaxpr` and, under this name, a function that returns the jaxpr of their derivative."""
 
 
@@ -51,7 +52,21 @@ def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
         jaxpr, structure, leaves = _traced(function, args, kwargs)
         if not holds_convolution(jaxpr.jaxpr):
             return function(*args, **kwargs)
-        return jax.tree.unflatten(structure, core.jaxpr_as_fun(_rewritten(jaxpr))(*leaves))
+        return jax.tree.unflatten(structure, core.jaxpr_as_fun(_rewritten(jaxpr, _CONVOLUTION))(*leaves))
+
+    return run
+
+
+def with_narrow_products(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function with products of narrow matrices written as `_narrow` does: for CPUs, to rounding.
+
+    To be applied after differentiation, whose products are the slow ones.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        jaxpr, structure, leaves = _traced(function, args, kwargs)
+        return jax.tree.unflatten(structure, core.jaxpr_as_fun(_rewritten(jaxpr, _NARROW))(*leaves))
 
     return run
 
@@ -59,6 +74,25 @@ def lowered(function: Callable[..., Any]) -> Callable[..., Any]:
 def has_convolution(function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
     """Whether `lowered(function)` would rewrite anything for such arguments: arrays, or their shapes and dtypes."""
     return holds_convolution(_traced(function, args, kwargs)[0].jaxpr)
+
+
+def holds_convolution(jaxpr: Any) -> bool:
+    """Whether there is a convolution to rewrite in a jaxpr, a closed one or a tuple of them."""
+    return _holds(jaxpr, _CONVOLUTION)
+
+
+class _Rule(NamedTuple):
+    """What is rewritten, and as what."""
+
+    primitive: str
+    applies: Callable[..., bool]
+    """From the shapes of both operands, and parameters."""
+    written: Callable[..., Any]
+    """Of both operands, with the parameters as keywords."""
+
+
+_CONVOLUTION = _Rule("conv_general_dilated", writable, convolution)
+_NARROW = _Rule("dot_general", is_narrow, product)
 
 
 def _traced(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[core.ClosedJaxpr, Any, list[Any]]:
@@ -76,7 +110,7 @@ def _traced(function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[core.
 def _inner(eqn: core.JaxprEqn) -> dict[str, Any]:
     """The parameters of an operation that hold jaxprs which may be rewritten: a jaxpr or a tuple of them each."""
     name = eqn.primitive.name
-    if name in _RULES:
+    if name in _DERIVATIVES:
         return {"call_jaxpr": eqn.params["call_jaxpr"]}
     if name not in _CALLS:
         return {}
@@ -88,49 +122,46 @@ def _inner(eqn: core.JaxprEqn) -> dict[str, Any]:
     return held
 
 
-def _is_convolution(eqn: core.JaxprEqn) -> bool:
-    if eqn.primitive.name != "conv_general_dilated":
-        return False
-    lhs, rhs = (v.aval for v in eqn.invars)
-    return writable(lhs, rhs, eqn.params)
+def _is_for(rule: _Rule, eqn: core.JaxprEqn) -> bool:
+    return eqn.primitive.name == rule.primitive and rule.applies(*(v.aval for v in eqn.invars), eqn.params)
 
 
-def holds_convolution(jaxpr: Any) -> bool:
-    """Whether there is a convolution to rewrite in a jaxpr, a closed one or a tuple of them."""
+def _holds(jaxpr: Any, rule: _Rule) -> bool:
+    """Whether there is anything for the rule in a jaxpr, a closed one or a tuple of them."""
     if isinstance(jaxpr, tuple):
-        return any(map(holds_convolution, jaxpr))
-    return any(_is_convolution(eqn) or any(map(holds_convolution, _inner(eqn).values())) for eqn in jaxpr.eqns)
+        return any(_holds(each, rule) for each in jaxpr)
+    return any(_is_for(rule, eqn) or any(_holds(held, rule) for held in _inner(eqn).values()) for eqn in jaxpr.eqns)
 
 
-def _rewritten(jaxpr: Any) -> Any:
-    """The jaxpr with convolutions replaced; itself where there are none."""
+def _rewritten(jaxpr: Any, rule: _Rule) -> Any:
+    """The jaxpr with the rule applied; itself where there is nothing to apply it to."""
     if isinstance(jaxpr, tuple):
-        return tuple(map(_rewritten, jaxpr))
-    if not holds_convolution(jaxpr):
+        return tuple(_rewritten(each, rule) for each in jaxpr)
+    if not _holds(jaxpr, rule):
         return jaxpr
     if isinstance(jaxpr, core.ClosedJaxpr) and core.ClosedJaxpr is not core.Jaxpr:  # one class from jax 0.11 on
-        return jaxpr.replace(jaxpr=_rewritten(jaxpr.jaxpr))
-    return jaxpr.replace(eqns=[_rewritten_eqn(eqn) for eqn in jaxpr.eqns])
+        return jaxpr.replace(jaxpr=_rewritten(jaxpr.jaxpr, rule))
+    return jaxpr.replace(eqns=[_rewritten_eqn(eqn, rule) for eqn in jaxpr.eqns])
 
 
-def _rewritten_eqn(eqn: core.JaxprEqn) -> core.JaxprEqn:
-    if _is_convolution(eqn):
-        # One `jit` operation in the place of the convolution: every transformation knows it.
-        call = jax.make_jaxpr(jax.jit(functools.partial(convolution, **eqn.params)))(*(v.aval for v in eqn.invars))
+def _rewritten_eqn(eqn: core.JaxprEqn, rule: _Rule) -> core.JaxprEqn:
+    if _is_for(rule, eqn):
+        # One `jit` operation in its place: every transformation knows it.
+        call = jax.make_jaxpr(jax.jit(functools.partial(rule.written, **eqn.params)))(*(v.aval for v in eqn.invars))
         (made,) = call.eqns
-        return eqn.replace(primitive=made.primitive, params=made.params | {"name": "convolution"})
-    held = {key: _rewritten(value) for key, value in _inner(eqn).items() if holds_convolution(value)}
-    rule = _RULES.get(eqn.primitive.name)
-    if rule and held:
-        held[rule] = _rewritten_rule(eqn.params[rule])
+        return eqn.replace(primitive=made.primitive, params=made.params | {"name": rule.written.__name__})
+    held = {key: _rewritten(value, rule) for key, value in _inner(eqn).items() if _holds(value, rule)}
+    derivative = _DERIVATIVES.get(eqn.primitive.name)
+    if derivative and held:
+        held[derivative] = _rewritten_derivative(eqn.params[derivative], rule)
     return eqn.replace(params=eqn.params | held) if held else eqn
 
 
-def _rewritten_rule(rule: Any) -> Any:
-    """A derivative rule, which returns a jaxpr and more, with the convolutions of that jaxpr replaced."""
+def _rewritten_derivative(derivative: Any, rule: _Rule) -> Any:
+    """A derivative's function, which returns a jaxpr and more, with that jaxpr rewritten."""
 
     def run(*zeros: Any) -> Any:
-        jaxpr, *more = rule.call_wrapped(*zeros)
-        return _rewritten(jaxpr), *more
+        jaxpr, *more = derivative.call_wrapped(*zeros)
+        return _rewritten(jaxpr, rule), *more
 
-    return linear_util.wrap_init(run, debug_info=rule.debug_info)
+    return linear_util.wrap_init(run, debug_info=derivative.debug_info)
