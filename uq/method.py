@@ -213,7 +213,7 @@ def weighted_mean(losses: Array, weight: Array | None) -> Array:
 
 def per_example(values: Array) -> Array:
     """`(B, positions…)` as `(B,)`, summed over positions."""
-    return values.reshape(values.shape[0], -1).sum(-1)
+    return values if values.ndim == 1 else values.reshape(values.shape[0], -1).sum(-1)
 
 
 def all_finite(tree: PyTree) -> Array:

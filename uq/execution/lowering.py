@@ -147,7 +147,8 @@ def _rewritten(jaxpr: Any, rule: _Rule) -> Any:
 def _rewritten_eqn(eqn: core.JaxprEqn, rule: _Rule) -> core.JaxprEqn:
     if _is_for(rule, eqn):
         # One `jit` operation in its place: every transformation knows it.
-        call = jax.make_jaxpr(jax.jit(functools.partial(rule.written, **eqn.params)))(*(v.aval for v in eqn.invars))
+        with jax.disable_jit(False):
+            call = jax.make_jaxpr(jax.jit(functools.partial(rule.written, **eqn.params)))(*(v.aval for v in eqn.invars))
         (made,) = call.eqns
         return eqn.replace(primitive=made.primitive, params=made.params | {"name": rule.written.__name__})
     held = {key: _rewritten(value, rule) for key, value in _inner(eqn).items() if _holds(value, rule)}
