@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+import uq
 from uq._checks import InputError
 from uq.laws import counts, zero_inflated
 from uq.laws._family import family_of
@@ -370,3 +371,14 @@ def test_gradients_of_a_binomial_that_is_certain():
     found = [np.asarray(slope) for slope in slopes(certain)]
     assert all(np.isfinite(slope).all() for slope in found)
     np.testing.assert_allclose(found[1][[0, 5]], 0, atol=1e-4)  # where the outcome is certain
+
+
+@pytest.mark.parametrize(
+    "law", [dist.Poisson(3.0), dist.NegativeBinomial2(3.0, 2.0), dist.Binomial(10, 0.3), dist.Bernoulli(0.3)]
+)
+def test_the_quantile_of_level_0_is_the_smallest_count_on_both_routes(law):
+    """scipy's convention is one less, which is no count."""
+    for route in (uq.laws, uq.laws.host):
+        assert float(route.icdf(law, 0.0)) == 0
+        assert float(route.tail(law, 1.0, True)) == 0
+        assert np.isnan(float(route.icdf(law, -0.1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -314,3 +315,13 @@ def test_moments_on_both_sides_of_where_a_power_changes_its_sign(
     for route, tight in ((uq.laws, 3e-5), (uq.laws.host, 3e-6)):
         np.testing.assert_allclose(np.ravel(route.moments(law)), [first, second], rtol=tight)
         np.testing.assert_allclose(np.ravel(route.entropy(law)), want_entropy, rtol=1e-4, atol=1e-5)
+        for y in (first, first - 1.7 * np.sqrt(second), first + 0.6 * np.sqrt(second), -shift, 0.1 - shift):
+            want = _crps_by_definition(lambda x: st.norm.cdf(change.forward(x, np), mean, scale), y)
+            got = np.ravel(route.crps(law, np.float32(y)))[0]
+            assert abs(got - want) < tight * np.sqrt(second), (y, got, want)
+
+
+def _crps_by_definition(cdf: Callable[[np.ndarray], np.ndarray], y: float) -> float:
+    """∫ (F − 1{y ≤ x})² dx on a grid, finer the nearer to y."""
+    x = y + 3000 * np.linspace(-1, 1, 400_001) ** 3
+    return float(np.trapezoid(np.square(cdf(x) - (x >= y)), x))

@@ -13,10 +13,11 @@ def sound(law: Any) -> Any:
     """A frozen scipy distribution, or one of ours in place of those whose digits scipy loses.
 
     Laplace's log-density and log-tails are −∞ from 745 scales on; gamma's lower tail is wrong for large shapes, and
-    with it the tails of what is made of it; counts look for an upper tail q at the level 1 − q, which may be 1.
+    with it the tails of what is made of it; counts look for an upper tail q at the level 1 − q, which may be 1, and
+    have a quantile of −1 at level 0.
     """
     name = getattr(getattr(law, "dist", None), "name", None)
-    if name not in ("laplace", "gamma", "invgamma", "poisson", "nbinom", "binom"):
+    if name not in ("laplace", "gamma", "invgamma", "poisson", "nbinom", "binom", "bernoulli"):
         return law
     own = _own(name)
     return law if isinstance(law.dist, type(own)) else own(*law.args, **law.kwds)
@@ -76,6 +77,13 @@ def _own(name: str) -> Any:
     class Counts:
         _sf: Any
 
+        def ppf(self, q: Any, *args: Any, **more: Any) -> Any:
+            """As everywhere here, the quantile of level 0 is the smallest count; scipy's is one less."""
+            return np.maximum(super().ppf(q, *args, **more), 0)  # type: ignore[misc]
+
+        def isf(self, q: Any, *args: Any, **more: Any) -> Any:
+            return np.maximum(super().isf(q, *args, **more), 0)  # type: ignore[misc]
+
         def _isf(self, q: Any, *args: Any) -> Any:
             """The smallest k with P(Y > k) ≤ q, by bisection."""
             q = np.asarray(q)
@@ -92,6 +100,9 @@ def _own(name: str) -> Any:
         pass
 
     class Binomial(Counts, type(stats.binom)):  # type: ignore[misc]
+        pass
+
+    class Bernoulli(Counts, type(stats.bernoulli)):  # type: ignore[misc]
         pass
 
     class Poisson(Counts, type(stats.poisson)):  # type: ignore[misc]
@@ -113,5 +124,6 @@ def _own(name: str) -> Any:
         "poisson": lambda: Poisson(name="poisson", longname="A Poisson"),
         "nbinom": lambda: NegativeBinomial(name="nbinom"),
         "binom": lambda: Binomial(name="binom"),
+        "bernoulli": lambda: Bernoulli(b=1, name="bernoulli"),
     }
     return kinds[name]()

@@ -187,18 +187,30 @@ def _at_tails(law: Any, below: Any, above: Any) -> Any:
 
 
 def by_quantiles(law: Any, y: Any) -> Any:
-    """2 ∫ (1{y ≤ Q(u)} − u)(Q(u) − y) du, split at u = F(y)."""
-    below, above = np.asarray(law.cdf(y)), np.asarray(law.sf(y))
-    total = np.zeros(np.broadcast_shapes(below.shape, np.shape(y)))
+    """2 ∫ (1{y ≤ Q(u)} − u)(Q(u) − y) du, cut at u = F(y), and at the seam of a law that has one."""
+    at_y = np.asarray(law.cdf(y)), np.asarray(law.sf(y))
+    seam = getattr(law, "seam", None)
+    if seam is None:
+        return 2 * (_part(law, y, (0, 1), at_y, True) + _part(law, y, at_y, (1, 0), False))[()]
+    at_seam = np.asarray(law.cdf(seam)), np.asarray(law.sf(seam))
+    first = np.minimum(at_y[0], at_seam[0]), np.maximum(at_y[1], at_seam[1])
+    last = np.maximum(at_y[0], at_seam[0]), np.minimum(at_y[1], at_seam[1])
+    middle = _part(law, y, first, last, seam < y)
+    return 2 * (_part(law, y, (0, 1), first, True) + middle + _part(law, y, last, (1, 0), False))[()]
+
+
+def _part(law: Any, y: Any, start: tuple[Any, Any], end: tuple[Any, Any], left: Any) -> Any:
+    """Half the CRPS from the levels between two points, by the tails of both: all to one side of `y`."""
+    length = np.where(end[0] < start[1], end[0] - start[0], start[1] - end[1])
+    total = np.zeros(np.broadcast_shapes(length.shape, np.shape(y)))
     for rise, fall, mass in zip(*graded(), strict=True):
-        low = _at_tails(law, below * rise, above + below * fall)
-        high = _at_tails(law, below + above * fall, above * rise)
+        below, above = start[0] + length * rise, end[1] + length * fall
+        weight = length * np.where(left, below, above)
+        quantile = _at_tails(law, below, above)
         with np.errstate(invalid="ignore"):
-            under, over = np.square(below) * rise, np.square(above) * rise
-            lower = np.where(under > 0, under * np.maximum(y - low, 0), 0)
-            upper = np.where(over > 0, over * np.maximum(high - y, 0), 0)
-        total = total + 2 * mass * (lower + upper)
-    return total[()]
+            gap = np.maximum(np.where(left, y - quantile, quantile - y), 0)
+            total = total + mass * np.where(weight > 0, weight * gap, 0)
+    return total
 
 
 def _on_lattice(law: Any, y: Any) -> Any:

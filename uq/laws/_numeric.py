@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,27 +45,54 @@ def _quantile(family: Family, below: Array, above: Array, parameters: tuple[Arra
 
 @functools.cache
 def crps_of(family: Family) -> Callable[..., Array]:
-    """`crps(y, *parameters)` of a family: 2 ∫ (1{y ≤ Q(u)} − u)(Q(u) − y) du, split at u = F(y)."""
+    """`crps(y, *parameters)` of a family: 2 ∫ (1{y ≤ Q(u)} − u)(Q(u) − y) du, cut at u = F(y) and at the seam."""
 
     def crps(y: Array, *parameters: Array) -> Array:
-        below, above = (jax.lax.stop_gradient(part(y, *parameters)) for part in (family.cdf, family.sf))
-        rank = max(jnp.ndim(leaf) for leaf in (below, *parameters))
-        rise, fall, mass = (_column(part, below, rank) for part in (_RISE, _FALL, _MASS))
-        below, above = below[None], above[None]
-        # Far out the square of a tail is no number: what it weighs is nothing, whereas the quantile may be infinite.
-        under, over = jnp.square(below) * rise, jnp.square(above) * rise
-        left, right = under > 0, over > 0
-        low = _quantile(
-            family, jnp.where(left, below * rise, 0.25), jnp.where(left, above + below * fall, 0.75), parameters
+        at_y = _tails(family, y, parameters)
+        rank = max(jnp.ndim(leaf) for leaf in (at_y[0], *parameters))
+        if family.seam is None:
+            return 2 * (
+                _part(family, y, (0, 1), at_y, True, parameters, rank)
+                + _part(family, y, at_y, (1, 0), False, parameters, rank)
+            )
+        seam = jax.lax.stop_gradient(family.seam(*parameters))
+        at_seam = _tails(family, seam, parameters)
+        first = jnp.minimum(at_y[0], at_seam[0]), jnp.maximum(at_y[1], at_seam[1])
+        last = jnp.maximum(at_y[0], at_seam[0]), jnp.minimum(at_y[1], at_seam[1])
+        return 2 * (
+            _part(family, y, (0, 1), first, True, parameters, rank)
+            + _part(family, y, first, last, seam < y, parameters, rank)
+            + _part(family, y, last, (1, 0), False, parameters, rank)
         )
-        high = _quantile(
-            family, jnp.where(right, below + above * fall, 0.75), jnp.where(right, above * rise, 0.25), parameters
-        )
-        lower = jnp.where(left, under * jnp.maximum(y - low, 0), 0)
-        higher = jnp.where(right, over * jnp.maximum(high - y, 0), 0)
-        return 2 * (mass * (lower + higher)).sum(0)
 
     return crps
+
+
+def _tails(family: Family, y: Array, parameters: tuple[Array, ...]) -> tuple[Array, Array]:
+    """The probability below and above a point."""
+    below, above = (jax.lax.stop_gradient(part(y, *parameters)) for part in (family.cdf, family.sf))
+    return below, above
+
+
+def _part(
+    family: Family,
+    y: Array,
+    start: tuple[Any, Any],
+    end: tuple[Any, Any],
+    left: Any,
+    parameters: tuple[Array, ...],
+    rank: int,
+) -> Array:
+    """Half the CRPS from the levels between two points, by the tails of both: all to one side of `y`."""
+    length = jnp.where(end[0] < start[1], end[0] - start[0], start[1] - end[1])
+    rise, fall, mass = (_column(part, length, rank) for part in (_RISE, _FALL, _MASS))
+    length = length[None]
+    below, above = start[0] + length * rise, end[1] + length * fall
+    # Far out the square of a tail is no number: what it weighs is nothing, whereas the quantile may be infinite.
+    weight = length * jnp.where(left, below, above)
+    live = weight > 0
+    quantile = _quantile(family, jnp.where(live, below, 0.5), jnp.where(live, above, 0.5), parameters)
+    return (mass * jnp.where(live, weight * jnp.maximum(jnp.where(left, y - quantile, quantile - y), 0), 0)).sum(0)
 
 
 @functools.cache

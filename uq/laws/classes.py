@@ -112,7 +112,9 @@ def _bernoulli_crps(y: Array, no: Array, yes: Array) -> Array:
 def _bernoulli_host(no: Any, yes: Any) -> Any:
     from scipy import stats
 
-    return stats.bernoulli(np.exp(yes))
+    from ._host_scipy import sound
+
+    return sound(stats.bernoulli(np.exp(yes)))
 
 
 BERNOULLI = Family(
