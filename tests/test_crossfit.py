@@ -364,3 +364,10 @@ def test_what_cannot_be_calibrated_is_said_before_training_or_leaves_the_network
     assert posterior.take(0).recalibrator is None and posterior.take(slice(None)).recalibrator is not None
     with pytest.raises(uq.InputError, match=r"expected one key.* got \(3,\) keys"):
         posterior.predict(X, key=jax.random.split(jax.random.key(0), 3))
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+def test_a_group_without_a_name_is_refused(missing):
+    """One label for all that are missing would keep unrelated rows together."""
+    with pytest.raises(uq.InputError, match="`groups` expected a label an example, but row 1 has none"):
+        uq.crossfit(2, groups=np.array(["a", missing, "b"] * 4, object))

@@ -150,6 +150,26 @@ def check_same_length(x_size: int, y: Any, *, name: str = "y") -> None:
         )
 
 
+def as_labels(name: str, labels: Any) -> np.ndarray:
+    """Labels of groups, of any one kind, none missing: what `np.unique` can sort.
+
+    Raises:
+      InputError: a label is None or NaN, or they cannot be ordered.
+    """
+    labels = np.asarray(labels)
+    missing = np.array([label is None or label != label for label in labels.reshape(-1).tolist()], bool)
+    if missing.any():
+        raise InputError(
+            f"`{name}` expected a label an example, but row {np.argmax(missing)} has none (it is "
+            f"{labels.reshape(-1)[np.argmax(missing)]}). Give those a label of their own."
+        )
+    if labels.dtype == object:
+        kinds = sorted({type(label).__name__ for label in labels.reshape(-1).tolist()})
+        if len(kinds) > 1:
+            raise InputError(f"`{name}` expected labels of one kind, but they are {' and '.join(kinds)}.")
+    return labels
+
+
 def check_level(name: str, level: Any) -> None:
     """Raise unless a concrete `level` lies strictly between 0 and 1."""
     if not is_concrete(level):

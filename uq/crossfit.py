@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import InputError, UQWarning, check_count
+from ._checks import InputError, UQWarning, as_labels, check_count
 from ._typing import ArrayLike
 from .holdout import Rows, generator, permutation
 
@@ -93,7 +93,7 @@ def crossfit(
     if gap and not time:
         raise InputError("`gap` is for rows in order of time: pass time=True.")
     if groups is not None:
-        groups = np.unique(np.asarray(groups).reshape(-1), return_inverse=True)[1]
+        groups = np.unique(as_labels("groups", groups).reshape(-1), return_inverse=True)[1]
     if not isinstance(stratify, bool):
         stratify = np.unique(np.asarray(stratify).reshape(-1), return_inverse=True)[1]
     return CrossFit(folds, fraction, groups, stratify, bool(time), gap)

@@ -190,7 +190,9 @@ def test_bad_input_gets_a_sentence():
         (dict(), "either `groups=` or `features=`"),
         (dict(groups=group, features=feature), "either"),
         (dict(groups=group[:5]), "`groups` of shape \\(60,\\)"),
-        (dict(groups=np.where(group == 0, np.nan, group)), "row .* NaN"),
+        (dict(groups=np.where(group == 0, np.nan, group)), "row .* has none \\(it is nan\\)"),
+        (dict(groups=np.where(group == 0, None, group)), "row .* has none \\(it is None\\)"),
+        (dict(groups=np.array([1, "a"] * 30, object)), "labels of one kind, but they are int and str"),
         (dict(features=feature[:5]), "features"),
         (dict(features=feature.astype(str)), "features"),
         (dict(features={"x": np.where(feature > 1050, np.nan, feature)}), "NaN"),
@@ -210,3 +212,11 @@ def test_defect_33_the_last_example_belongs_to_the_search():
     for row in (0, 19):
         found = worst_group_calibration(p, np.arange(20) == row, features=feature)
         assert found.worst == Interval("feature", row, row) and found.gap == pytest.approx(0.98)
+
+
+def test_groups_of_rows_without_weight_need_no_label():
+    p, y, _, group = case()
+    weight = np.where(group == 0, 0.0, 1.0)
+    want = worst_group_calibration(p, y, groups=group, weight=weight)
+    found = worst_group_calibration(p, y, groups=np.where(group == 0, np.nan, group), weight=weight)
+    assert (found.statistic, found.worst) == (want.statistic, want.worst)

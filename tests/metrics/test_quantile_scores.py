@@ -243,6 +243,7 @@ WRONG = [
         "those of levels 0.5 and 0.9 cross in row 0. Sort them",
     ),
     (lambda: crps_quantile(np.ones(1), ONE, level=0.5), r"several levels \(Q,\) in rising order"),
+    (lambda: crps_quantile(np.ones((1, 1)), ONE, level=[0.5]), r"several levels \(Q,\) in rising order"),
     (lambda: interval_score([1.0, 3.0], [2.0, 2.0], TWO, level=0.5), r"lower ≤ upper, but row 1 is \(3.0, 2.0\)"),
     (lambda: interval_score(TWO, TWO, np.ones((2, 1)), level=0.5), r"shape \(2, 1\), .* got \(2,\) and \(2,\)"),
     (lambda: interval_score(TWO, np.ones((2, 1)), TWO, level=0.5), r"got \(2,\) and \(2, 1\)"),

@@ -28,9 +28,9 @@ def check_levels(name: str, level: Any) -> np.ndarray:
     return levels
 
 
-def rising(name: str, level: Any) -> np.ndarray:
+def rising(name: str, level: Any, *, least: int = 1) -> np.ndarray:
     levels = check_levels(name, level)
-    if levels.ndim == 0 or (np.diff(levels) <= 0).any():
+    if levels.ndim == 0 or levels.size < least or (np.diff(levels) <= 0).any():
         raise InputError(f"`{name}` expected several levels (Q,) in rising order, but `level` is {level}.")
     return levels
 

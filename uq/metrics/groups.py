@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import InputError, check_level, is_concrete
+from .._checks import InputError, as_labels, check_level, is_concrete
 from .._typing import Array, ArrayLike, Key
 from ..members import as_key
 from ..table import Table
@@ -222,12 +222,9 @@ def _grouped(name: str, groups: Any, size: int, weight: np.ndarray) -> tuple[_La
     if groups.shape != (size,):
         raise InputError(f"`{name}` expected `groups` of shape ({size},), a label an example, but got {groups.shape}.")
     live = weight > 0
-    if groups.dtype.kind == "f" and np.isnan(groups[live]).any():
-        row = np.flatnonzero(np.isnan(groups) & live)[0]
-        raise InputError(
-            f"`groups` expected a label an example, but row {row} is NaN. Give those a label of their own."
-        )
-    labels, index = np.unique(groups[live], return_inverse=True)
+    some = groups[live][:1] if live.any() else groups[:1]
+    known = as_labels("groups", np.where(live, groups, some) if len(some) else groups)  # of weight 0, any will do
+    labels, index = np.unique(known[live], return_inverse=True)
     group = np.zeros(size, np.int32)  # rows of weight 0 add nothing wherever they are
     group[live] = index
     return _Labelled(group, len(labels)), labels.tolist()

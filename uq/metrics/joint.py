@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._checks import InputError, check_count, is_concrete
+from .._checks import InputError, as_labels, check_count, is_concrete
 from .._typing import ArrayLike
 from ..members import as_key
 from . import _route
@@ -62,7 +62,7 @@ def joint_log_score(
     else:
         if not is_concrete(groups):
             raise InputError("`joint_log_score` expected concrete `groups`; under jit, use `size`.")
-        given = np.asarray(groups)
+        given = as_labels("groups", groups)
         if given.shape != (number,):
             raise InputError(f"`groups` expected shape ({number},), one an example, but it is {given.shape}.")
         names, index = np.unique(given, return_inverse=True)

@@ -67,7 +67,7 @@ def crps_quantile(pred: Any, y: ArrayLike, *, level: Any) -> Array:
       >>> crps_quantile([[-2.0], [-1.0], [0.0], [1.0], [2.0]], [0.0], level=level).round(2).tolist()
       [0.36]
     """
-    levels = rising("crps_quantile", level)
+    levels = rising("crps_quantile", level, least=2)
     around = np.concatenate([[0.0], levels, [1.0]])
     check_crossing("crps_quantile", pred, levels)
     return sum_of_pinballs("crps_quantile", pred, y, levels, around[2:] - around[:-2])

@@ -33,7 +33,8 @@ State = Any
 class Streaming(ABC):
     """A metric that accumulates. A value: equal settings are equal, and share compiled programs.
 
-    States of concrete batches are kept on the host, sums in float64; inside `jax.jit` and the like, on the device.
+    States of concrete batches are kept on the host, counts in 64 bits and sums in float64; inside `jax.jit` and the
+    like, on the device, where counts are of 32 bits: merge into a state on the host before 2³¹ rows.
     """
 
     @abstractmethod
