@@ -21,7 +21,7 @@ from ._tree import tree_size
 from ._typing import Key, PyTree
 from .execution import Strategy, compiled, run_once, vmapped
 from .execution._host_random import with_host_random
-from .execution.compiling import start_kernels, uncollected
+from .execution.compiling import start_kernels
 from .holdout import Rows, epoch_orders, key_words
 from .members import member_keys, num_members
 from .method import Method, set_hyperparams
@@ -43,7 +43,6 @@ class Prepared(NamedTuple):
     """How long it took."""
 
 
-@uncollected()
 def prepare(
     method: Method,
     single: Method,

@@ -266,7 +266,7 @@ def take_stretch(
     found = []
     bounds = np.int32(stretch.low), np.int32(stretch.high)
     for e in range(len(index)):
-        orders, noise = jax.device_put((index[e], keys[e]))
+        orders, noise = index[e], keys[e]
         epoch = np.int32(stretch.first + e)
         run = advance(run, data, orders, noise, epoch, *bounds)
         if stretch.high == index.shape[2]:

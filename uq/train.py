@@ -27,6 +27,7 @@ from ._typing import ArrayLike, Key, PyTree
 from .calibrate import Recalibrator
 from .crossfit import CrossFit, crossfit
 from .execution import Strategy
+from .execution.compiling import uncollected
 from .holdout import Rows, key_words
 from .members import one_key
 from .method import Method
@@ -149,11 +150,11 @@ def fit(
         bar.note("choosing how to run")
         how, source = chosen(strategy, method, single, forward, arrays, settings)
         bar.note(f"compiling: {how}")
-        with _interruptible() as stopped:
+        with _interruptible() as stopped, uncollected() as collect:
             prepared = prepare(method, single, how, key, start, example, arrays, rows, settings)
             if units is not None:
                 prepared = prepared._replace(run=own_units.placed(prepared.run, units))
-            run, losses, interrupted, ran = _run(prepared, arrays, rows, settings, key, bar, stopped)
+            run, losses, interrupted, ran = _run(prepared, arrays, rows, settings, key, bar, stopped, collect)
     finally:
         bar.close()
 
@@ -231,8 +232,12 @@ def _run(
     key: Key,
     bar: Progress,
     stopped: threading.Event,
+    collect: Callable[[], None],
 ) -> tuple[Run, tuple[np.ndarray, np.ndarray], bool, float]:
-    """Call the program in stretches of about half a second until all is done, all have stopped, or Ctrl-C."""
+    """Call the program in stretches of about half a second until all is done, all have stopped, or Ctrl-C.
+
+    `collect` lets Python's collector work again, which would take part of the time of a run that is over by then.
+    """
     began = time.perf_counter()
     train = prepared.train
     parts = train.spread(prepared.run, arrays)
@@ -253,6 +258,8 @@ def _run(
                     held.append(out)
                 active = train.active(parts)
                 pace = (time.perf_counter() - then) / taken
+                if time.perf_counter() - began > _CALL_SECONDS:
+                    collect()
                 last = losses[-1][-1] if losses else np.array([np.nan])
                 mean = float(np.nanmean(last)) if np.isfinite(last).any() else np.nan
                 bar.advance(taken, mean, int(active.sum()), settings.size)

@@ -1,7 +1,8 @@
-"""Programs kept on disk serve the next process."""
+"""Programs kept on disk serve the next process; the collector of cycles rests while programs are traced."""
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import uq
+from uq.execution.compiling import uncollected
 
 SCRIPT = """
 import sys, flax.linen as nn, jax, numpy as np, uq
@@ -38,3 +40,21 @@ def test_a_folder_that_cannot_be_made_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(uq.InputError, match="cannot write to"):
         uq.execution.keep_compiled(tmp_path / "file" / "inside")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_collector_rests_and_works_again_as_before(before: bool) -> None:
+    was = gc.isenabled()
+    try:
+        (gc.enable if before else gc.disable)()
+        with uncollected() as resume:
+            assert not gc.isenabled()
+            resume()
+            assert gc.isenabled() == before
+            gc.disable()
+        assert gc.isenabled() == before
+        with pytest.raises(ZeroDivisionError), uncollected():
+            _ = 1 / 0
+        assert gc.isenabled() == before
+    finally:
+        (gc.enable if was else gc.disable)()
