@@ -180,3 +180,18 @@ WRONG = [
 def test_wrong_inputs_get_a_sentence(call, sentence):
     with pytest.raises(uq.InputError, match=sentence):
         call()
+
+
+def test_mahalanobis_of_a_numpyro_normal_far_from_the_origin_and_under_jit():
+    """Mean and factor as they are: no covariance is formed, which would lose digits of narrow directions."""
+    rng = np.random.default_rng(5)
+    factor = np.tril(rng.normal(size=(40, 3, 3)))
+    factor[:, range(3), range(3)] = [1e-3, 1.0, 1e3]
+    centre = 50 + rng.normal(size=(40, 3))
+    y = centre + np.einsum("nij,nj->ni", factor, rng.normal(size=(40, 3)))
+    pred = dist.MultivariateNormal(jnp.asarray(centre, jnp.float32), scale_tril=jnp.asarray(factor, jnp.float32))
+    rounded = [np.asarray(part, np.float64) for part in (pred.loc, pred.scale_tril, np.float32(y))]
+    exact = np.square(np.linalg.solve(rounded[1], (rounded[2] - rounded[0])[..., None])[..., 0]).sum(-1)
+    np.testing.assert_allclose(mahalanobis(pred, np.float32(y)), exact, rtol=1e-5)
+    found = jax.jit(lambda y: mahalanobis(pred, y))(jnp.asarray(y, jnp.float32))
+    np.testing.assert_allclose(found, exact, rtol=1e-3)

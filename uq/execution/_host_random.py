@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._threefry import counted, threefry
 from .._tree import is_key
 
 _MOST_BITS = 2**20
@@ -169,41 +170,20 @@ def _words(equation: Any) -> int:
     return math.prod(equation.outvars[0].aval.shape) if equation.primitive.name == "random_bits" else 0
 
 
-def _threefry(keys: np.ndarray, high: Any, low: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The Threefry-2x32 hash of 20 rounds of counters under keys `(…, 2)`; all broadcast."""
-    first, second = keys[..., 0], keys[..., 1]
-    schedule = (first, second, first ^ second ^ np.uint32(0x1BD11BDA))
-    a, b = np.broadcast_arrays(high + first, low + second)
-    for group in range(5):
-        for turn in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
-            a = a + b
-            b = (b << np.uint32(turn) | b >> np.uint32(32 - turn)) ^ a
-        a = a + schedule[(group + 1) % 3]
-        b = b + schedule[(group + 2) % 3] + np.uint32(group + 1)
-    return a, b
-
-
-def _counters(keys: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The hash of 0, 1, 2, … under every key: two words of shape keys + shape."""
-    low = np.arange(math.prod(shape), dtype=np.uint32).reshape(shape)
-    keys = keys.reshape(*keys.shape[:-1], *(1,) * len(shape), 2)
-    return _threefry(keys, np.uint32(0), low)
-
-
 def _fold_in(equation: Any, keys: np.ndarray, data: Any) -> np.ndarray:
     data = np.asarray(data).astype(np.uint32)
     rank = max(keys.ndim - 1, data.ndim)
     keys = keys.reshape(*keys.shape[:-1], *(1,) * (rank - keys.ndim + 1), 2)
     data = data.reshape((*data.shape, *(1,) * (rank - data.ndim)))
-    return np.stack(_threefry(keys, np.uint32(0), data), -1)
+    return np.stack(threefry(keys, np.uint32(0), data), -1)
 
 
 def _split(equation: Any, keys: np.ndarray) -> np.ndarray:
-    return np.stack(_counters(keys, equation.params["shape"]), -1)
+    return np.stack(counted(keys, equation.params["shape"]), -1)
 
 
 def _bits(equation: Any, keys: np.ndarray) -> np.ndarray:
-    high, low = _counters(keys, equation.params["shape"])
+    high, low = counted(keys, equation.params["shape"])
     return high ^ low
 
 

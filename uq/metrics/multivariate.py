@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _threefry
 from .._checks import InputError, check_count, check_level, is_concrete
 from .._typing import ArrayLike
 from ..members import as_key
@@ -68,7 +69,7 @@ def multivariate_pit(
     forecast, outcome = _joint(name, pred, y, weight)
     if key is None:
         raise InputError(f'`{name}` of kind "{kind}" expected a key, to draw and to break ties: pass key=0, say.')
-    draw_key, tie_key = jax.random.split(as_key(key))
+    draw_key, tie_key = _threefry.split(as_key(key))
     draws = getattr(forecast, "draws", None)
     if kind == "density" and draws is not None:
         raise InputError(
@@ -87,9 +88,8 @@ def multivariate_pit(
 
 def _randomised_rank(every: Any, key: Any) -> Any:
     """Where row 0 of `(M + 1, N)` lies among all rows: uniform on its step of 1 / (M + 1), ties at random."""
-    part: Any = jax.random.uniform(key, every.shape[1:])
-    if not isinstance(every, jax.Array):
-        part = np.asarray(part, np.float64)
+    on_device = isinstance(every, jax.Array)
+    part: Any = jax.random.uniform(key, every.shape[1:]) if on_device else _threefry.uniform(key, every.shape[1:])
     below, equal = (every[1:] < every[0]).sum(0), (every[1:] == every[0]).sum(0)
     kind = every.dtype
     return (below.astype(kind) + part.astype(kind) * (equal + 1).astype(kind)) / every.shape[0]
@@ -134,7 +134,7 @@ def multivariate_coverage(
     known("kind", kind, ("density", "energy"))
     u = multivariate_pit(pred, y, kind=kind, num=num, weight=weight, key=key)
     said = f"share inside their joint {level:.4g} region by {kind}"
-    return mean(u <= level, weight=as_weight(name, weight), estimand=said)
+    return mean(_route.run(_inside, u, level=float(level)), weight=as_weight(name, weight), estimand=said)
 
 
 def mahalanobis(pred: Any, y: ArrayLike, *, weight: Any = None) -> Any:
@@ -162,9 +162,9 @@ def mahalanobis(pred: Any, y: ArrayLike, *, weight: Any = None) -> Any:
     name = "mahalanobis"
     weight = as_weight(name, weight)
     if _is_normal(pred):
-        centre, covariance = _normal_moments(pred)
+        centre, factor = _normal_moments(pred)
         outcome = _of_shape(name, y, (np.shape(y)[0] if np.ndim(y) else 0, centre.shape[-1]), centre.shape, weight)
-        return _route.run(_quadratic, outcome - centre, covariance)
+        return _route.run(_normal_quadratic, outcome, centre, factor)
     forecast, outcome = prepared(name, pred, y, weight)
     draws = getattr(forecast, "draws", None)
     gap = pred.residual(outcome) if hasattr(pred, "residual") else outcome - forecast.mean
@@ -217,9 +217,10 @@ def _is_normal(pred: Any) -> bool:
 
 
 def _normal_moments(pred: Any) -> tuple[Any, Any]:
+    """Mean, and the lower triangular factor of the covariance."""
     if hasattr(pred, "scale_tril"):
-        return pred.loc, pred.covariance_matrix
-    return np.asarray(pred.mean, np.float64), np.asarray(pred.cov_object.covariance, np.float64)
+        return pred.loc, pred.scale_tril
+    return np.asarray(pred.mean, np.float64), np.linalg.cholesky(np.asarray(pred.cov_object.covariance, np.float64))
 
 
 def _joint(name: str, pred: Any, y: Any, weight: Any) -> tuple[Any, Any]:
@@ -262,10 +263,25 @@ def _chi_square_cdf(xp: Any, square: Any, *, df: int) -> Any:
 
 
 def _quadratic(xp: Any, gap: Any, covariance: Any) -> Any:
-    factor: Any = xp.linalg.cholesky(covariance)
-    solved: Any
-    if xp is np:
-        solved = np.linalg.solve(factor, gap[..., None])[..., 0]
+    return _by_factor(xp, gap, xp.linalg.cholesky(covariance))
+
+
+def _normal_quadratic(xp: Any, y: Any, centre: Any, factor: Any) -> Any:
+    dtype = xp.result_type(y, centre, factor)
+    return _by_factor(xp, y.astype(dtype) - centre.astype(dtype), factor.astype(dtype))
+
+
+def _inside(xp: Any, u: Any, *, level: float) -> Any:
+    return u <= level
+
+
+def _by_factor(xp: Any, gap: Any, factor: Any) -> Any:
+    """gapᵀ (L Lᵀ)⁻¹ gap, for L lower triangular."""
+    if xp is np:  # forward substitution, all rows at once
+        solved: Any = np.empty(np.broadcast_shapes(gap.shape, factor.shape[:-1]), np.result_type(gap, factor))
+        for j in range(gap.shape[-1]):
+            known = (factor[..., j, :j] * solved[..., :j]).sum(-1)
+            solved[..., j] = (gap[..., j] - known) / factor[..., j, j]
     else:
         factor = jnp.broadcast_to(factor, (*gap.shape, gap.shape[-1]))
         solved = jax.scipy.linalg.solve_triangular(factor, gap[..., None], lower=True)[..., 0]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import _threefry
 from .._checks import InputError, check_count, check_level, is_concrete, unknown_name
 from .._typing import ArrayLike
 from ..members import as_key
@@ -230,8 +231,11 @@ def randomised(spans: Span, key: Any) -> Any:
     """Uniform draws between the ends; the value itself where there are no steps."""
     if not spans.steps:
         return spans.upto
-    part: Any = jax.random.uniform(as_key(key), spans.upto.shape)
-    part = part.astype(spans.upto.dtype) if isinstance(spans.upto, jax.Array) else np.asarray(part, np.float64)
+    part: Any
+    if isinstance(spans.upto, jax.Array):
+        part = jax.random.uniform(as_key(key), spans.upto.shape).astype(spans.upto.dtype)
+    else:
+        part = _threefry.uniform(as_key(key), spans.upto.shape).astype(np.float64)
     return spans.below + part * (spans.upto - spans.below)
 
 
