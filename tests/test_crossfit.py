@@ -366,8 +366,31 @@ def test_what_cannot_be_calibrated_is_said_before_training_or_leaves_the_network
         posterior.predict(X, key=jax.random.split(jax.random.key(0), 3))
 
 
-@pytest.mark.parametrize("missing", [None, np.nan])
-def test_a_group_without_a_name_is_refused(missing):
+@pytest.mark.parametrize("name", ["groups", "stratify"])
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.array(["a", None, "b"] * 4, object), r"row 1 has none \(it is None\)"),
+        (["a", np.nan, "b"] * 4, r"row 1 has none \(it is nan\)"),
+        (np.array([0.0, np.nan, 1.0]), r"row 1 has none \(it is nan\)"),
+        (np.array(["2026-01-01", "NaT"], "datetime64[D]"), "row 1 has none"),
+        (np.ma.masked_array([1, 2, 3], [0, 1, 0]), "masks row 1"),
+        (np.array([1, "a"] * 3, object), "can be put in order, but they are int and str"),
+        (np.array([{}, {1: 2}], object), "can be put in order, but they are dict"),
+        ([["a"], ["b", "c"]], "different numbers of them"),
+        ([("a", "x"), ("b", "y"), ("c", "z")], r"one label a row, \(N,\), but its shape is \(3, 2\)"),
+    ],
+)
+def test_labels_that_are_none_get_a_sentence(name, labels, words):
     """One label for all that are missing would keep unrelated rows together."""
-    with pytest.raises(uq.InputError, match="`groups` expected a label an example, but row 1 has none"):
-        uq.crossfit(2, groups=np.array(["a", missing, "b"] * 4, object))
+    with pytest.raises(uq.InputError, match=f"`{name}`.*{words}"):
+        uq.crossfit(2, **{name: labels})
+
+
+def test_labels_of_any_kind_that_has_an_order():
+    want = uq.crossfit(2, groups=[0, 1, 2] * 2).groups
+    for labels in (
+        ["a", "b", "c"] * 2, np.array([1, 2.5, 3] * 2, object), [1, np.int64(2), 3] * 2, np.array([[5], [6], [7]] * 2),
+        np.array(["a", np.str_("b"), "c"] * 2, object),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(uq.crossfit(2, groups=labels).groups, want)

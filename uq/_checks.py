@@ -151,23 +151,45 @@ def check_same_length(x_size: int, y: Any, *, name: str = "y") -> None:
 
 
 def as_labels(name: str, labels: Any) -> np.ndarray:
-    """Labels of groups, of any one kind, none missing: what `np.unique` can sort.
+    """Labels of groups, one a row, none missing, of any kind that can be put in order: `(N,)`.
 
     Raises:
-      InputError: a label is None or NaN, or they cannot be ordered.
+      InputError: a label is missing (None, NaN, masked), there are several a row, or they cannot be put in order.
     """
-    labels = np.asarray(labels)
-    missing = np.array([label is None or label != label for label in labels.reshape(-1).tolist()], bool)
-    if missing.any():
-        raise InputError(
-            f"`{name}` expected a label an example, but row {np.argmax(missing)} has none (it is "
-            f"{labels.reshape(-1)[np.argmax(missing)]}). Give those a label of their own."
-        )
-    if labels.dtype == object:
-        kinds = sorted({type(label).__name__ for label in labels.reshape(-1).tolist()})
-        if len(kinds) > 1:
-            raise InputError(f"`{name}` expected labels of one kind, but they are {' and '.join(kinds)}.")
-    return labels
+    refuse_masked(name, labels)
+    given = list(labels) if isinstance(labels, list | tuple) else None
+    try:
+        array = np.asarray(labels)
+    except ValueError:
+        raise InputError(f"`{name}` expected one label a row, but rows hold different numbers of them.") from None
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise InputError(f"`{name}` expected one label a row, (N,), but its shape is {array.shape}.")
+    # A list is looked at as it is: as an array of text it would hold the text "nan".
+    for row, label in enumerate(array.tolist() if given is None else given):
+        if _is_missing(label):
+            raise InputError(
+                f"`{name}` expected a label an example, but row {row} has none (it is {label}). Give those a label of "
+                "their own."
+            )
+    if array.dtype == object:
+        try:
+            np.unique(array)
+        except TypeError:
+            kinds = sorted({type(label).__name__ for label in array.tolist()})
+            raise InputError(
+                f"`{name}` expected labels that can be put in order, but they are {' and '.join(kinds)}."
+            ) from None
+    return array
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether it is None, NaN, NaT or the like: nothing else differs from itself, or will not say."""
+    try:
+        return label is None or bool(label != label)
+    except (TypeError, ValueError):
+        return True
 
 
 def check_level(name: str, level: Any) -> None:

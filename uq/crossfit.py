@@ -93,9 +93,9 @@ def crossfit(
     if gap and not time:
         raise InputError("`gap` is for rows in order of time: pass time=True.")
     if groups is not None:
-        groups = np.unique(as_labels("groups", groups).reshape(-1), return_inverse=True)[1]
+        groups = np.unique(as_labels("groups", groups), return_inverse=True)[1]
     if not isinstance(stratify, bool):
-        stratify = np.unique(np.asarray(stratify).reshape(-1), return_inverse=True)[1]
+        stratify = np.unique(as_labels("stratify", stratify), return_inverse=True)[1]
     return CrossFit(folds, fraction, groups, stratify, bool(time), gap)
 
 

@@ -382,3 +382,22 @@ def test_the_quantile_of_level_0_is_the_smallest_count_on_both_routes(law):
         assert float(route.icdf(law, 0.0)) == 0
         assert float(route.tail(law, 1.0, True)) == 0
         assert np.isnan(float(route.icdf(law, -0.1)))
+
+
+@pytest.mark.parametrize("loc", [-20, 5])
+def test_shifted_counts_of_scipy_keep_their_shift(loc):
+    """The smallest of them is the shift, not 0."""
+    for law in (stats.poisson(2.0), stats.binom(10, 0.3), stats.nbinom(3, 0.4), stats.bernoulli(0.3)):
+        moved = law.dist(*law.args, loc=loc)
+        level = np.array([0.1, 0.5, 0.9])
+        np.testing.assert_array_equal(uq.laws.host.icdf(moved, level), law.ppf(level) + loc)
+        np.testing.assert_array_equal(uq.laws.host.tail(moved, level, True), law.isf(level) + loc)
+        assert uq.laws.host.icdf(moved, 0.0) == loc
+        y = law.ppf(0.7)
+        k = np.arange(-1, 200)
+        want = np.square(law.cdf(k) - (k >= y)).sum()
+        np.testing.assert_allclose(uq.laws.host.crps(moved, y + loc), want, rtol=1e-9)
+
+
+def test_level_0_of_a_certain_count():
+    assert float(uq.laws.icdf(dist.Binomial(10, 1.0), 0.0)) == 0

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 import scipy.integrate
 import scipy.special
@@ -18,6 +19,7 @@ import uq
 from uq.likelihoods import BoxCox, Censored, Gamma, Gaussian, Log, LogNormal, MixtureDensity, Poisson, transformed
 from uq.likelihoods import _standardized as standardized
 from uq.likelihoods import _standardizes as standardizes
+from uq.likelihoods._distributions import untransformed
 
 RNG = np.random.default_rng(0)
 OUTPUTS = np.array([[0.3, 0.2], [-1.0, 1.0]], np.float32)
@@ -325,3 +327,29 @@ def _crps_by_definition(cdf: Callable[[np.ndarray], np.ndarray], y: float) -> fl
     """∫ (F − 1{y ≤ x})² dx on a grid, finer the nearer to y."""
     x = y + 3000 * np.linspace(-1, 1, 400_001) ** 3
     return float(np.trapezoid(np.square(cdf(x) - (x >= y)), x))
+
+
+def test_the_crps_of_what_is_not_a_number_is_none() -> None:
+    """Not 0, the best of all scores."""
+    soft = [dist.transforms.SoftplusTransform()]
+    fixed = dist.TransformedDistribution(dist.Normal(0.0, 1.0), soft)
+    assert np.isnan(uq.laws.crps(fixed, jnp.float32(np.nan))) and np.isnan(uq.laws.host.crps(fixed, np.nan))
+    assert np.isnan(uq.laws.host.crps(st.gennorm(1.3), np.nan))
+
+    def of(mean: Any, kind: Any) -> Any:
+        law = kind(dist.Normal(mean, 1.0, validate_args=False))
+        return uq.laws.crps(law, jnp.float32(1.0))
+
+    for kind in (
+        lambda base: dist.TransformedDistribution(base, soft),
+        lambda base: untransformed(base, BoxCox(0.5)),
+    ):
+        assert np.isnan(jax.jit(lambda mean, kind=kind: of(mean, kind))(jnp.float32(np.nan)))
+        assert np.isfinite(jax.jit(lambda mean, kind=kind: of(mean, kind))(jnp.float32(0.3)))
+
+
+def test_a_law_with_a_seam_keeps_float32_among_float64() -> None:
+    with jax.enable_x64(True):
+        law = untransformed(dist.Normal(*jnp.float32([[0.0, 1.0], [1.0, 2.0]])), BoxCox(0.5))
+        assert uq.laws.crps(law, jnp.asarray([0.5, 1.0], jnp.float32)).dtype == jnp.float32
+        assert uq.laws.entropy(law).dtype == jnp.float32

@@ -192,7 +192,7 @@ def test_bad_input_gets_a_sentence():
         (dict(groups=group[:5]), "`groups` of shape \\(60,\\)"),
         (dict(groups=np.where(group == 0, np.nan, group)), "row .* has none \\(it is nan\\)"),
         (dict(groups=np.where(group == 0, None, group)), "row .* has none \\(it is None\\)"),
-        (dict(groups=np.array([1, "a"] * 30, object)), "labels of one kind, but they are int and str"),
+        (dict(groups=np.array([1, "a"] * 30, object)), "labels that can be put in order, but they are int and str"),
         (dict(features=feature[:5]), "features"),
         (dict(features=feature.astype(str)), "features"),
         (dict(features={"x": np.where(feature > 1050, np.nan, feature)}), "NaN"),

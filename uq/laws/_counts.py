@@ -124,6 +124,7 @@ def _icdf(count: Count, tail: Array, upper: Any, parameters: tuple[Array, ...]) 
     near = jnp.ceil((start + 1) * jnp.exp(sigma) - 1)
     k = settle(lambda k: has_reached(count.tails(k, *parameters), log_tail, upper) | (k >= last), near, last)
     k = jnp.where((log_tail == -jnp.inf) & upper | (log_tail == 0) & ~upper, _endless(last), k)
+    k = jnp.where((log_tail == -jnp.inf) & ~upper | (log_tail == 0) & upper, jnp.zeros_like(k), k)
     return jnp.where((tail >= 0) & (tail <= 1) & ~jnp.isnan(mean), k, jnp.nan)
 
 

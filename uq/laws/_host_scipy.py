@@ -13,8 +13,8 @@ def sound(law: Any) -> Any:
     """A frozen scipy distribution, or one of ours in place of those whose digits scipy loses.
 
     Laplace's log-density and log-tails are −∞ from 745 scales on; gamma's lower tail is wrong for large shapes, and
-    with it the tails of what is made of it; counts look for an upper tail q at the level 1 − q, which may be 1, and
-    have a quantile of −1 at level 0.
+    with it the tails of what is made of it; the counts named below look for an upper tail q at the level 1 − q, which
+    may be 1, and have a quantile of level 0 that is no count.
     """
     name = getattr(getattr(law, "dist", None), "name", None)
     if name not in ("laplace", "gamma", "invgamma", "poisson", "nbinom", "binom", "bernoulli"):
@@ -76,13 +76,14 @@ def _own(name: str) -> Any:
 
     class Counts:
         _sf: Any
+        support: Any
 
         def ppf(self, q: Any, *args: Any, **more: Any) -> Any:
             """As everywhere here, the quantile of level 0 is the smallest count; scipy's is one less."""
-            return np.maximum(super().ppf(q, *args, **more), 0)  # type: ignore[misc]
+            return np.maximum(super().ppf(q, *args, **more), self.support(*args, **more)[0])  # type: ignore[misc]
 
         def isf(self, q: Any, *args: Any, **more: Any) -> Any:
-            return np.maximum(super().isf(q, *args, **more), 0)  # type: ignore[misc]
+            return np.maximum(super().isf(q, *args, **more), self.support(*args, **more)[0])  # type: ignore[misc]
 
         def _isf(self, q: Any, *args: Any) -> Any:
             """The smallest k with P(Y > k) ≤ q, by bisection."""

@@ -188,7 +188,8 @@ def _at_tails(law: Any, below: Any, above: Any) -> Any:
 
 def by_quantiles(law: Any, y: Any) -> Any:
     """2 ∫ (1{y ≤ Q(u)} − u)(Q(u) − y) du, cut at u = F(y), and at the seam of a law that has one."""
-    at_y = np.asarray(law.cdf(y)), np.asarray(law.sf(y))
+    with np.errstate(invalid="ignore"):  # of a nan, which comes out as one
+        at_y = np.asarray(law.cdf(y)), np.asarray(law.sf(y))
     seam = getattr(law, "seam", None)
     if seam is None:
         return 2 * (_part(law, y, (0, 1), at_y, True) + _part(law, y, at_y, (1, 0), False))[()]
@@ -206,10 +207,10 @@ def _part(law: Any, y: Any, start: tuple[Any, Any], end: tuple[Any, Any], left: 
     for rise, fall, mass in zip(*graded(), strict=True):
         below, above = start[0] + length * rise, end[1] + length * fall
         weight = length * np.where(left, below, above)
-        quantile = _at_tails(law, below, above)
         with np.errstate(invalid="ignore"):
+            quantile = _at_tails(law, below, above)
             gap = np.maximum(np.where(left, y - quantile, quantile - y), 0)
-            total = total + mass * np.where(weight > 0, weight * gap, 0)
+            total = total + mass * np.where(weight <= 0, 0, weight * gap)  # what is not a number stays that
     return total
 
 

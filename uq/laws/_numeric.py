@@ -90,7 +90,7 @@ def _part(
     below, above = start[0] + length * rise, end[1] + length * fall
     # Far out the square of a tail is no number: what it weighs is nothing, whereas the quantile may be infinite.
     weight = length * jnp.where(left, below, above)
-    live = weight > 0
+    live = ~(weight <= 0)  # what is not a number stays that
     quantile = _quantile(family, jnp.where(live, below, 0.5), jnp.where(live, above, 0.5), parameters)
     return (mass * jnp.where(live, weight * jnp.maximum(jnp.where(left, y - quantile, quantile - y), 0), 0)).sum(0)
 

@@ -235,7 +235,7 @@ def transformed(base: Family, changes: tuple[Change, ...]) -> Family:
         return own + jnp.log(jnp.abs(scale_of(pairs))).astype(own.dtype)
 
     def seam(*parameters: Array) -> Array:
-        return seam_of(jnp, _cut(changes, parameters)[0])
+        return seam_of(jnp, _cut(changes, parameters)[0]).astype(jnp.result_type(*parameters))
 
     def host(*parameters: Any) -> Any:
         from .host import Monotone
