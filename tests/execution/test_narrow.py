@@ -140,7 +140,16 @@ def test_training_is_the_same_to_rounding(monkeypatch):
         posterior = uq.fit(method, (x, y), key=0, epochs=3, batch_size=20, strategy="rule")
         return posterior.history.loss, jax.tree.leaves(posterior.state.variables.params)
 
+    asked = []
+
+    def recorded(function):
+        asked.append(function)
+        return with_narrow_products(function)
+
+    monkeypatch.setattr("uq._training.with_narrow_products", recorded)
+    monkeypatch.setattr("uq._preparing._PROGRAMS", uq._cache.ProgramCache())
     loss, got = weights()
+    assert asked  # steps of `fit` are written so
     monkeypatch.setattr("uq._training.with_narrow_products", lambda function: function)
     monkeypatch.setattr("uq._preparing._PROGRAMS", uq._cache.ProgramCache())
     plain_loss, want = weights()

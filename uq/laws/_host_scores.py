@@ -190,13 +190,14 @@ def by_quantiles(law: Any, y: Any) -> Any:
     """2 ∫ (1{y ≤ Q(u)} − u)(Q(u) − y) du, cut at u = F(y), and at the seam of a law that has one."""
     with np.errstate(invalid="ignore"):  # of a nan, which comes out as one
         at_y = np.asarray(law.cdf(y)), np.asarray(law.sf(y))
+    first, last = at_y, at_y
+    middle: Any = 0.0
     seam = getattr(law, "seam", None)
-    if seam is None:
-        return 2 * (_part(law, y, (0, 1), at_y, True) + _part(law, y, at_y, (1, 0), False))[()]
-    at_seam = np.asarray(law.cdf(seam)), np.asarray(law.sf(seam))
-    first = np.minimum(at_y[0], at_seam[0]), np.maximum(at_y[1], at_seam[1])
-    last = np.maximum(at_y[0], at_seam[0]), np.minimum(at_y[1], at_seam[1])
-    middle = _part(law, y, first, last, seam < y)
+    if seam is not None:
+        at_seam = np.asarray(law.cdf(seam)), np.asarray(law.sf(seam))
+        first = np.minimum(at_y[0], at_seam[0]), np.maximum(at_y[1], at_seam[1])
+        last = np.maximum(at_y[0], at_seam[0]), np.minimum(at_y[1], at_seam[1])
+        middle = _part(law, y, first, last, seam < y)
     return 2 * (_part(law, y, (0, 1), first, True) + middle + _part(law, y, last, (1, 0), False))[()]
 
 
@@ -275,8 +276,7 @@ def _points(law: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     column = (-1,) + (1,) * len(shape)
     seam = getattr(law, "seam", None)
     if seam is not None:  # where the density has a kink or a pole: graded towards it as well, from both sides
-        way = t**3 * (10 - 15 * t + 6 * t**2)
-        rise, fall, share = (part.reshape(column) for part in (way, way[::-1], mass * 30 * t**2 * (1 - t) ** 2))
+        rise, fall, share = (part.reshape(column) for part in graded())
         below, above = law.cdf(seam), law.sf(seam)
         left = np.maximum(below * rise, 1e-300), above + below * fall
         right = below + above * fall, np.maximum(above * rise, 1e-300)

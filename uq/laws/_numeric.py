@@ -50,20 +50,16 @@ def crps_of(family: Family) -> Callable[..., Array]:
     def crps(y: Array, *parameters: Array) -> Array:
         at_y = _tails(family, y, parameters)
         rank = max(jnp.ndim(leaf) for leaf in (at_y[0], *parameters))
-        if family.seam is None:
-            return 2 * (
-                _part(family, y, (0, 1), at_y, True, parameters, rank)
-                + _part(family, y, at_y, (1, 0), False, parameters, rank)
-            )
-        seam = jax.lax.stop_gradient(family.seam(*parameters))
-        at_seam = _tails(family, seam, parameters)
-        first = jnp.minimum(at_y[0], at_seam[0]), jnp.maximum(at_y[1], at_seam[1])
-        last = jnp.maximum(at_y[0], at_seam[0]), jnp.minimum(at_y[1], at_seam[1])
-        return 2 * (
-            _part(family, y, (0, 1), first, True, parameters, rank)
-            + _part(family, y, first, last, seam < y, parameters, rank)
-            + _part(family, y, last, (1, 0), False, parameters, rank)
-        )
+        first, last = at_y, at_y
+        middle: Any = 0.0
+        if family.seam is not None:
+            seam = jax.lax.stop_gradient(family.seam(*parameters))
+            at_seam = _tails(family, seam, parameters)
+            first = jnp.minimum(at_y[0], at_seam[0]), jnp.maximum(at_y[1], at_seam[1])
+            last = jnp.maximum(at_y[0], at_seam[0]), jnp.minimum(at_y[1], at_seam[1])
+            middle = _part(family, y, first, last, seam < y, parameters, rank)
+        lower = _part(family, y, (0, 1), first, True, parameters, rank)
+        return 2 * (lower + middle + _part(family, y, last, (1, 0), False, parameters, rank))
 
     return crps
 
@@ -137,8 +133,7 @@ def _points(family: Family, parameters: tuple[Array, ...]) -> tuple[Array, Array
     """Quantiles along a new leading axis, rising, and their weights."""
     rank = max(jnp.ndim(leaf) for leaf in parameters)
     if family.seam is not None:  # graded towards it as well, from both sides
-        point = jax.lax.stop_gradient(family.seam(*parameters))
-        below, above = (jax.lax.stop_gradient(part(point, *parameters)) for part in (family.cdf, family.sf))
+        below, above = _tails(family, jax.lax.stop_gradient(family.seam(*parameters)), parameters)
         rise, fall, mass = (_column(part, parameters[0], rank) for part in (_RISE, _FALL, _MASS))
         low = _quantile(family, jnp.maximum(below * rise, _LEAST), above + below * fall, parameters)
         high = _quantile(family, below + above * fall, jnp.maximum(above * rise, _LEAST), parameters)
