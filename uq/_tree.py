@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ._tracing import straight
 from ._typing import Array, PyTree
 
 
@@ -15,6 +16,7 @@ def tree_take(tree: PyTree, index: Any) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
+@straight
 def tree_where(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
     """Choose between two equal trees along the leading axis; `condition` is `(K,)`."""
 

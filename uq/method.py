@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._checks import InputError, check_count
+from ._tracing import straight
 from ._tree import is_key
 from ._typing import Array, ArrayLike, Key, PyTree
 from .execution import Mapping as MemberMapping
@@ -204,6 +205,7 @@ def set_hyperparams(state: PyTree, swept: Mapping[str, Array], index: Array, siz
     return new
 
 
+@straight
 def weighted_mean(losses: Array, weight: Array | None) -> Array:
     """Mean over the batch of weight × loss; a row of weight 0 is inert even where its loss is not finite."""
     if weight is None:
@@ -211,11 +213,13 @@ def weighted_mean(losses: Array, weight: Array | None) -> Array:
     return jnp.where(weight == 0, 0, losses * weight.astype(losses.dtype)).mean()
 
 
+@straight
 def per_example(values: Array) -> Array:
     """`(B, positions…)` as `(B,)`, summed over positions."""
     return values if values.ndim == 1 else values.reshape(values.shape[0], -1).sum(-1)
 
 
+@straight
 def all_finite(tree: PyTree) -> Array:
     """Whether every floating leaf is finite, ()."""
     flags = [jnp.isfinite(part).all() for part in bundled([x for x in jax.tree.leaves(tree) if not is_key(x)])]

@@ -14,8 +14,11 @@ import jax.numpy as jnp
 import optax
 
 from ._checks import InputError
+from ._tracing import straight
 from ._typing import Array, PyTree
 from .execution._bundles import bundled, bundled_scalars, unbundled
+
+apply_updates = straight(optax.apply_updates)
 
 
 def as_optimizer(optimizer: Any) -> optax.GradientTransformationExtraArgs:
@@ -80,6 +83,7 @@ def one_cycle(
         zeros = [jnp.zeros_like(bundle) for bundle in bundled(params)]
         return OneCycleState(jnp.zeros((), jnp.int32), zeros, zeros)
 
+    @straight
     def update(
         grads: PyTree, state: OneCycleState, params: PyTree | None = None, *, progress: Any = None, **extra: Any
     ) -> tuple[PyTree, OneCycleState]:

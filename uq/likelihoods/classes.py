@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import check_count
+from .._tracing import straight
 from .._typing import Array
 from ._links import columns_of, softplus
 from ._targets import check_indicators, check_labels
@@ -48,6 +49,7 @@ class Categorical:
         outputs = columns_of(self, outputs)
         return jax.nn.log_softmax(outputs, axis=-1)
 
+    @straight
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return pick(self.log_probs(outputs), y)
 
@@ -79,6 +81,7 @@ class Bernoulli:
         outputs = columns_of(self, outputs)
         return jnp.stack([jax.nn.log_sigmoid(-outputs[..., 0]), jax.nn.log_sigmoid(outputs[..., 0])], -1)
 
+    @straight
     def log_prob(self, outputs: Array, y: Array) -> Array:
         outputs = columns_of(self, outputs)
         logit = outputs[..., 0]
@@ -123,6 +126,7 @@ class Multilabel:
         """L: a target is a vector."""
         return self.num_labels
 
+    @straight
     def log_prob(self, outputs: Array, y: Array) -> Array:
         outputs = columns_of(self, outputs)
         return jax.nn.log_sigmoid(jnp.where(y == 1, outputs, -outputs)).sum(-1)

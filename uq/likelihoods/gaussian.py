@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._checks import InputError, check_count
+from .._tracing import straight
 from .._typing import Array
 from ._links import columns_of, positive, raw_of
 from ._targets import check_real
@@ -59,6 +60,7 @@ class Gaussian:
         wider = scale * positive(raw, self.min_scale)
         return jnp.concatenate([loc + scale * mean, raw_of(wider, self.min_scale)], -1)
 
+    @straight
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return _normal_log_prob(*self.parameters(outputs), y, self.num_outputs)
 
@@ -105,6 +107,7 @@ class HomoscedasticGaussian:
         """Outputs that say of loc + scale · Y what these say of Y."""
         return Gaussian(self.num_outputs, self.min_scale).moved(outputs, loc, scale)
 
+    @straight
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return _normal_log_prob(*self.parameters(outputs), y, self.num_outputs)
 

@@ -16,6 +16,7 @@ from ..likelihoods import Likelihood
 from ..members import Members
 from ..method import Batch, Info, all_finite, per_example, weighted_mean
 from ..model import Model, Variables
+from ..optimizers import apply_updates
 from ..refresh import refreshed_state
 
 
@@ -57,7 +58,7 @@ class Elbo(NamedTuple):
             grads, opt_state, variational, progress=batch.progress, value=value, grad=grads
         )
         finite = jnp.isfinite(value) & all_finite(grads)
-        return optax.apply_updates(variational, updates), after, opt_state, Info(value, finite)
+        return apply_updates(variational, updates), after, opt_state, Info(value, finite)
 
     def members(self, key: Key, variational: Any, carried: PyTree, num: int) -> Members:
         """`num` draws of the network."""

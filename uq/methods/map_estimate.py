@@ -17,7 +17,7 @@ from ..losses import negative_log_likelihood
 from ..members import Members
 from ..method import Batch, Info, Method, all_finite, per_example, weighted_mean
 from ..model import Variables, as_model
-from ..optimizers import as_optimizer
+from ..optimizers import apply_updates, as_optimizer
 from ..prior import log_prior
 from ..refresh import refreshed_state
 
@@ -91,7 +91,7 @@ def map_estimate(
             grad=grads,
             value_fn=lambda params, progress=None: objective(params)[0],
         )
-        params = optax.apply_updates(state.variables.params, updates)
+        params = apply_updates(state.variables.params, updates)
         finite = jnp.isfinite(value) & all_finite(grads)
         return MapState(Variables(params, carried), opt_state), Info(value, finite)
 
