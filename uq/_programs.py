@@ -22,6 +22,8 @@ from .execution.compiling import unoptimized
 from .method import Method
 
 _LITTLE = 500_000
+_BLOCK = 10
+"""Steps that are taken together on an accelerator, at most: a fit can be stopped between them."""
 _SMALL = 5_000
 """A program that reads at most so many numbers in all, for so many weights, takes longer to optimise than to run."""
 
@@ -34,10 +36,18 @@ class Program:
     """
 
     def __init__(
-        self, call: Callable[..., Any], groups: Sequence[np.ndarray], memory: int, temporary: int, seconds: float
+        self,
+        call: Callable[..., Any],
+        groups: Sequence[np.ndarray],
+        block: int,
+        memory: int,
+        temporary: int,
+        seconds: float,
     ) -> None:
         self._call, self._groups = call, groups
         self._pool = ThreadPoolExecutor(len(groups)) if len(groups) > 1 else None
+        self.block = block
+        """Steps that are always taken together: the bounds of a stretch are multiples of it."""
         self.memory = memory
         """Bytes of arguments, results and intermediate values together."""
         self.temporary = temporary
@@ -140,7 +150,8 @@ def compiling_training(method: Method, strategy: Strategy, settings: Settings, s
     def build(function: Callable[..., Any], *args: Any) -> Any:
         return jax.jit(function, donate_argnums=0).lower(run, data, *args)
 
-    advance = functools.partial(build, many_steps(parts.update), index, keys, scalar, scalar, scalar)
+    block = _block(steps) if strategy.loop else 1
+    advance = functools.partial(build, many_steps(parts.update, block), index, keys, scalar, scalar, scalar)
     if not strategy.loop:
         advance = functools.partial(build, parts.update, index, keys, scalar, scalar)
     small = tree_size(run.before) // size <= _SMALL
@@ -158,9 +169,16 @@ def compiling_training(method: Method, strategy: Strategy, settings: Settings, s
         shared = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((data.x, data.y, data.weight)))
         memory, temporary = memory * len(groups) - shared * (len(groups) - 1), temporary * len(groups)
         call = functools.partial(take_stretch, update if strategy.loop else single_steps(update), end_epoch)
-        return Program(call, groups, memory, temporary, time.perf_counter() - began)
+        return Program(call, groups, block, memory, temporary, time.perf_counter() - began)
 
     return finish
+
+
+def _block(steps: int) -> int:
+    """How many steps an accelerator takes without asking for more: a divisor of those of an epoch."""
+    if jax.default_backend() == "cpu":
+        return 1
+    return max(num for num in range(1, _BLOCK + 1) if steps % num == 0)
 
 
 def reads_little(settings: Settings, data: Data) -> bool:

@@ -156,7 +156,8 @@ def training_parts(method: Method, strategy: Strategy, key_impl: str) -> Parts:
             )(run.state, _at(keys, step, 1))
         else:
             state, info = mapping(one)(run.state, now, _at(keys, step, 1), data.own)
-        finite = run.finite & (info.finite | ~run.active)
+        # Gradients that are not finite show in the next loss, and in the weights at the end of the epoch.
+        finite = run.finite & (jnp.isfinite(info.loss) | ~run.active)
         loss = jnp.where(run.active, info.loss.astype(run.epoch_loss.dtype), 0)
         return run._replace(state=state, finite=finite, epoch_loss=run.epoch_loss + loss)
 
@@ -226,14 +227,24 @@ def is_as_built(method: Method, fresh: Method) -> bool:
     return all(fingerprint(getattr(method, name)) == fingerprint(getattr(fresh, name)) for name in names)
 
 
-def many_steps(update: Callable[..., Run]) -> Callable[..., Run]:
+def many_steps(update: Callable[..., Run], block: int = 1) -> Callable[..., Run]:
     """`(run, data, index, keys, epoch, low, high) -> run`: steps `low` to `high` of an epoch in one call.
 
-    All bounds are traced: one program serves any number of epochs, seeds and data of equal shape.
+    All bounds are traced: one program serves any number of epochs, seeds and data of equal shape. They are multiples
+    of `block`, steps that are always taken together: a GPU asks the host after each turn of a loop whether there is
+    another, unless it knows beforehand.
     """
 
     def program(run: Run, data: Data, index: Array, keys: Array, epoch: Array, low: Array, high: Array) -> Run:
-        return jax.lax.fori_loop(low, high, lambda s, run: update(run, data, index, keys, epoch, s), run)
+        def step(s: Array, run: Run) -> Run:
+            return update(run, data, index, keys, epoch, s.astype(jnp.int32))
+
+        def together(b: Array, run: Run) -> Run:
+            return jax.lax.fori_loop(0, block, lambda i, run: step(b * block + i, run), run)
+
+        if block == 1:
+            return jax.lax.fori_loop(low, high, step, run)
+        return jax.lax.fori_loop(low // block, high // block, together, run)
 
     return program
 
@@ -264,17 +275,18 @@ def take_stretch(
     epochs. Calls are dispatched without waiting for the one before; losses are read when the stretch is over.
     """
     found = []
-    bounds = np.int32(stretch.low), np.int32(stretch.high)
-    for e in range(len(index)):
-        orders, noise = index[e], keys[e]
-        epoch = np.int32(stretch.first + e)
+    bounds: Any = np.int32(stretch.low), np.int32(stretch.high)
+    epochs: Any = [(index[e], keys[e], np.int32(stretch.first + e)) for e in range(len(index))]
+    if jax.default_backend() != "cpu":  # sent ahead in one go: each transfer takes as long as several steps
+        epochs, bounds = jax.device_put((epochs, bounds))
+    for orders, noise, epoch in epochs:
         run = advance(run, data, orders, noise, epoch, *bounds)
         if stretch.high == index.shape[2]:
             run, *losses = end_epoch(run, data, orders, epoch)
             found.append(losses)
     all_losses = np.full((2, len(index), keys.shape[1]), np.nan, run.epoch_loss.dtype)
-    for e, losses in enumerate(found):
-        all_losses[:, e] = np.asarray(losses)
+    for e, losses in enumerate(jax.device_get(found)):
+        all_losses[:, e] = losses
     return run, all_losses[0], all_losses[1]
 
 

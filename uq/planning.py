@@ -214,10 +214,12 @@ class Work:
             jax.block_until_ready(parts)
             return (time.perf_counter() - then) / num
 
-        first = take(1)  # this call allocates
+        least = program.block
+        first = take(least)  # this call allocates
         if time.perf_counter() > until:
             return first
-        num = int(np.clip(0.1 / max(take(1), 1e-6), 1, max(1, s.steps - 1)))  # short of the epoch's end
+        num = int(np.clip(0.1 / max(take(least), 1e-6), 1, s.steps - 1))  # short of the epoch's end
+        num = max(least, num // least * least)
         paces = [take(num)]
         while len(paces) < 5 and time.perf_counter() < until:
             paces.append(take(num))

@@ -248,7 +248,7 @@ def _run(
     active = np.ones(settings.size, bool)
     try:
         for first, index, keys in _ahead(_calls(prepared.orders, rows, settings, key, lambda: pace)):
-            for low, high in _pieces(settings.steps, len(index), pace):
+            for low, high in _pieces(settings.steps, len(index), pace, train.block):
                 then = time.perf_counter()
                 parts, loss, out = train(parts, index, keys, Stretch(first, low, high))
                 finished = high == settings.steps
@@ -317,11 +317,15 @@ def _ahead(calls: Iterator[Any]) -> Iterator[Any]:
             yield call
 
 
-def _pieces(steps: int, epochs: int, pace: float) -> list[tuple[int, int]]:
-    """Ranges of steps to call one after another: one, unless a single epoch outlasts half a second."""
+def _pieces(steps: int, epochs: int, pace: float, block: int = 1) -> list[tuple[int, int]]:
+    """Ranges of steps to call one after another: one, unless a single epoch outlasts half a second.
+
+    Of blocks that are taken together, and that divide `steps`.
+    """
     if epochs > 1:
         return [(0, steps)]
-    piece = max(1, int(_CALL_SECONDS / pace)) if pace else min(steps, 50)
+    piece = int(_CALL_SECONDS / pace) if pace else min(steps, 50)
+    piece = max(block, piece // block * block)
     bounds = [*range(0, steps, piece), steps]
     return list(itertools.pairwise(bounds))
 

@@ -30,15 +30,16 @@ HERE = Path(__file__).parent
 
 
 class Contender:
-    """Something that takes steps: `call(num)` takes some, and returns when they are done."""
+    """Something that takes steps, a multiple of `least`: `call(num)` takes some, and returns when they are done."""
 
-    def __init__(self, name, call, compile_seconds, memory=0):
+    def __init__(self, name, call, compile_seconds, memory=0, least=1):
         self.name, self.call, self.compile_seconds, self.memory = name, call, compile_seconds, memory
-        self.paces = []
+        self.least, self.paces = least, []
 
     def once(self, seconds):
         """Run for about so long, once."""
         num = 1 if not self.paces else int(np.clip(seconds / self.paces[-1], 1, 100))
+        num = max(self.least, num // self.least * self.least)
         then = time.perf_counter()
         self.call(num)
         self.paces.append((time.perf_counter() - then) / num)
@@ -63,7 +64,7 @@ def ours(case, strategies):
             held[0], *_ = program(held[0], index, words, Stretch(0, 0, num))
             jax.block_until_ready(held[0])
 
-        yield Contender(f"uq: {strategy}", call, program.seconds, program.memory)
+        yield Contender(f"uq: {strategy}", call, program.seconds, program.memory, program.block)
 
 
 def work_of(case):
@@ -112,30 +113,17 @@ def plain(case, mapping, loop):
 
     def call(num):
         if loop:
-            for _ in range(max(1, num // many)):
+            for _ in range(num // many):
                 held[0] = program(held[0], index)
         else:
             for _ in range(num):
                 held[0] = program(held[0], index[0])
         jax.block_until_ready(held[0])
 
-    def by_tens(num):
-        call(max(num, many))
-
     found = program.memory_analysis()
     memory = 0 if found is None else found.temp_size_in_bytes + found.argument_size_in_bytes
     name = f"jax: {mapping}, {'scan over steps' if loop else 'one step a call'}"
-    contender = Contender(name, by_tens if loop else call, seconds, memory)
-    if loop:  # a call takes ten steps or more
-        contender.once = functools.partial(_once_by_tens, contender, many)
-    return contender
-
-
-def _once_by_tens(contender, many, seconds):
-    num = many if not contender.paces else int(np.clip(seconds / contender.paces[-1], many, 100)) // many * many
-    then = time.perf_counter()
-    contender.call(num)
-    contender.paces.append((time.perf_counter() - then) / num)
+    return Contender(name, call, seconds, memory, many if loop else 1)
 
 
 def product(size=2048):
