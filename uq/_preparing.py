@@ -20,8 +20,9 @@ from ._training import Data, Run, start_run
 from ._tree import tree_size
 from ._typing import Key, PyTree
 from .execution import Strategy, compiled, run_once, vmapped
+from .execution._host_program import on_host
 from .execution._host_random import with_host_random
-from .execution.compiling import start_kernels
+from .execution.compiling import runs_on_host, start_kernels
 from .holdout import Rows, epoch_orders, key_words
 from .members import member_keys, num_members
 from .method import Method, set_hyperparams
@@ -110,6 +111,9 @@ def _begin_program(
     options = run_once(tree_size(shape.state) // size)
 
     def lower() -> Callable[[], Any]:
+        whole = on_host(traced.jaxpr) if runs_on_host(tree_size(shape.state) // size) else None
+        if whole is not None:
+            return lambda: _unflattened(whole, shape)
         parts = with_host_random(traced.jaxpr)
         if parts is None:
             return functools.partial(compiled, traced.lower(), options)
@@ -118,6 +122,15 @@ def _begin_program(
         return lambda: _with_draws(compiled(rest, options), parts.draw, shape)
 
     return shape, lower
+
+
+def _unflattened(program: Callable[..., Any], shape: Run) -> Callable[..., Run]:
+    """The run's start by a program of NumPy's, which takes leaves and gives them."""
+
+    def run(*args: Any) -> Run:
+        return jax.device_put(jax.tree.unflatten(jax.tree.structure(shape), program(*jax.tree.leaves(args))))
+
+    return run
 
 
 def _with_draws(program: Any, draw: Callable[..., Any], shape: Run) -> Callable[..., Run]:

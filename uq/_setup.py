@@ -201,7 +201,7 @@ def plan(rows: holdout.Rows, size: int, batch_size: int, epochs: int, *, shared:
     num = rows.num_train
     steps = -(-num // batch_size)
     batch = -(-num // steps)
-    call_epochs = int(np.clip(_CALL_ROWS // (size * steps * batch), 1, 32))
+    call_epochs = int(np.clip(_CALL_ROWS // (size * steps * batch), 1, 64))
     return Settings(size, steps, batch, epochs, call_epochs, shared)
 
 

@@ -295,12 +295,15 @@ def _calls(
     key: Key,
     pace: Callable[[], float],
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """The batches of the next epochs: as many as fit half a second at the pace measured, one to begin with."""
-    first = 0
+    """The batches of the next epochs: as many as fit half a second at the pace measured, one to begin with.
+
+    Of those that are not drawn yet at most four times as many as the call before, during which they are drawn.
+    """
+    first, num = 0, 1
     while first < settings.epochs:
-        num = 1
         if pace():
-            num = int(np.clip(_CALL_SECONDS / (pace() * settings.steps), 1, settings.call_epochs))
+            wanted = int(np.clip(_CALL_SECONDS / (pace() * settings.steps), 1, settings.call_epochs))
+            num = min(wanted, max(len(ahead) - first, 4 * num))
         num = min(num, settings.epochs - first)
         pairs = ahead[first : first + num]
         pairs = pairs + orders_of(rows, settings, key, range(first + len(pairs), first + num))

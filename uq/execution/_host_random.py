@@ -52,14 +52,14 @@ def with_host_random(closed: Any) -> HostRandom | None:
     """
     if not jax.config.jax_threefry_partitionable:  # type: ignore[attr-defined]
         return None
-    steps, inputs, constants, results = _flat(closed)
-    steps = _needed(steps, results)
+    steps, inputs, constants, results = flat(closed)
+    steps = needed(steps, results)
     avals = closed.in_avals
-    known = {n for n, aval in zip(inputs, avals, strict=True) if _is_threefry(aval)}
+    known = {n for n, aval in zip(inputs, avals, strict=True) if is_threefry(aval)}
     host: list[_Step] = []
     device: list[_Step] = []
     for step in steps:
-        rule = _RULES.get(step.equation.primitive.name)
+        rule = RULES.get(step.equation.primitive.name)
         ready = all(isinstance(v, _Literal) or v in known for v in step.inputs)
         if rule is not None and ready and _integers(step.equation):
             known.update(step.outputs)
@@ -79,8 +79,8 @@ def with_host_random(closed: Any) -> HostRandom | None:
         }
         with np.errstate(over="ignore"):
             for step in host:
-                values = [_read(v, held) for v in step.inputs]
-                held[step.outputs[0]] = _RULES[step.equation.primitive.name](step.equation, *values)
+                values = [read(v, held) for v in step.inputs]
+                held[step.outputs[0]] = RULES[step.equation.primitive.name](step.equation, *values)
         return [held[n] for n in drawn]
 
     typed = {n: _typed(step.equation) for step in host for n in step.outputs}
@@ -90,14 +90,14 @@ def with_host_random(closed: Any) -> HostRandom | None:
         for n, value in zip(drawn, values, strict=True):
             held[n] = jax.random.wrap_key_data(value, impl="threefry2x32") if typed[n] else value
         for step in device:
-            found = _run(step.equation, [_read(v, held) for v in step.inputs])
+            found = _run(step.equation, [read(v, held) for v in step.inputs])
             held.update(zip(step.outputs, found, strict=True))
-        return [_read(v, held) for v in results]
+        return [read(v, held) for v in results]
 
     return HostRandom(draw, rest)
 
 
-def _read(v: Any, held: dict[int, Any]) -> Any:
+def read(v: Any, held: dict[int, Any]) -> Any:
     return v.value if isinstance(v, _Literal) else held[v]
 
 
@@ -110,7 +110,7 @@ def _run(equation: Any, values: list[Any]) -> list[Any]:
     return list(found) if primitive.multiple_results else [found]
 
 
-def _flat(closed: Any) -> tuple[list[_Step], list[int], list[tuple[int, Any]], list[Any]]:
+def flat(closed: Any) -> tuple[list[_Step], list[int], list[tuple[int, Any]], list[Any]]:
     """Steps in order, with nested calls written out; numbers of inputs, constants and results."""
     steps: list[_Step] = []
     constants: list[tuple[int, Any]] = []
@@ -138,7 +138,7 @@ def _flat(closed: Any) -> tuple[list[_Step], list[int], list[tuple[int, Any]], l
     return steps, inputs, constants, visit(closed, list(inputs))
 
 
-def _needed(steps: list[_Step], results: list[Any]) -> list[_Step]:
+def needed(steps: list[_Step], results: list[Any]) -> list[_Step]:
     """Without the steps that nothing reads: a network's `init` also applies it."""
     live = {v for v in results if not isinstance(v, _Literal)}
     kept = []
@@ -152,7 +152,7 @@ def _needed(steps: list[_Step], results: list[Any]) -> list[_Step]:
 # What is computed on the host. Keys are their words, `(…, 2)` uint32.
 
 
-def _is_threefry(aval: Any) -> bool:
+def is_threefry(aval: Any) -> bool:
     return jnp.issubdtype(aval.dtype, jax.dtypes.prng_key) and "fry" in str(aval.dtype)
 
 
@@ -163,7 +163,7 @@ def _typed(equation: Any) -> bool:
 def _integers(equation: Any) -> bool:
     """Whether everything in and out is a whole number of 32 bits or a threefry key."""
     avals = [atom.aval for atom in (*equation.invars, *equation.outvars)]
-    return all(_is_threefry(a) or a.dtype in (np.dtype("int32"), np.dtype("uint32")) for a in avals)
+    return all(is_threefry(a) or a.dtype in (np.dtype("int32"), np.dtype("uint32")) for a in avals)
 
 
 def _words(equation: Any) -> int:
@@ -219,13 +219,14 @@ def _iota(equation: Any) -> np.ndarray:
     return np.broadcast_to(along, shape).astype(equation.outvars[0].aval.dtype)
 
 
-_RULES: dict[str, Callable[..., np.ndarray]] = {
+RULES: dict[str, Callable[..., np.ndarray]] = {
     "random_fold_in": _fold_in,
     "random_split": _split,
     "random_bits": _bits,
     "random_wrap": lambda equation, value: np.asarray(value),
     "random_unwrap": lambda equation, value: value,
     "iota": _iota,
+    "bitcast_convert_type": lambda equation, value: value.view(equation.outvars[0].aval.dtype),
     "convert_element_type": lambda equation, value: np.asarray(value).astype(equation.outvars[0].aval.dtype),
     "broadcast_in_dim": _moved(_broadcast),
     "slice": _moved(_slice),

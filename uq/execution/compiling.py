@@ -17,8 +17,17 @@ from .._checks import InputError
 
 _SMALL = 1_000_000
 _QUICK = 100_000
+_FEW = 2**15
 _UNKNOWN: set[str] = set()
 """Options that the installed compiler has said it does not know."""
+
+
+def runs_on_host(num_numbers: int) -> bool:
+    """Whether a program that makes `num_numbers` a member once, such as initial weights, is left to NumPy.
+
+    The count is a member's, so that the choice, and with it the last bits, does not depend on how many there are.
+    """
+    return num_numbers <= _FEW and jax.default_backend() == "cpu"
 
 
 def run_once(num_numbers: int) -> dict[str, Any]:
