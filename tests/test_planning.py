@@ -63,7 +63,7 @@ def test_strategies_train_the_same_networks(strategy: Strategy) -> None:
     for net in (None, OneFlag()):
         want, got = fitted(Strategy(), net), fitted(strategy, net)
         for a, b in zip(weights(got), weights(want), strict=True):
-            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+            np.testing.assert_allclose(a, b, rtol=5e-5, atol=2e-6)  # after six steps, some through BatchNorm
         np.testing.assert_allclose(got.history.loss, want.history.loss, rtol=1e-5)
         assert got.history.strategy == f"{strategy} (given)"
 

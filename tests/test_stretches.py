@@ -1,5 +1,6 @@
 """How many steps a call takes: in blocks on accelerators, in pieces of half a second, until a member diverges."""
 
+import inspect
 import itertools
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import optax
 import pytest
 
 import uq
-from uq import _programs, planning, train
+from uq import _programs, _setup, planning, train
 from uq.execution import Strategy, vmapped
 
 RNG = np.random.default_rng(0)
@@ -54,6 +55,37 @@ def test_pieces_cover_an_epoch_in_whole_blocks(steps, block, pace):
     longest = max(high - low for low, high in pieces)
     assert longest == block or pace == 0 or longest * pace <= 0.5
     assert train._pieces(steps, 3, pace, block) == [(0, steps)]
+
+
+@pytest.mark.parametrize(("drawn", "want"), [(0, [1, 1, 4, 16, 64, 14]), (40, [1, 1, 38, 60])])
+def test_calls_grow_at_most_fourfold_while_orders_are_drawn(monkeypatch, drawn, want):
+    seen = []
+    pair = (np.zeros((2, 3, 4), np.int32), np.zeros((2, 3, 2), np.uint32))
+    monkeypatch.setattr(train, "orders_of", lambda rows, settings, key, epochs: [pair] * len(epochs))
+    settings = _setup.Settings(size=2, steps=3, batch=4, epochs=100, call_epochs=64)
+    paces = iter([0.0, 0.0, *[1e-6] * 9])  # the second call is made up before the first has run
+    for first, index, keys in train._calls([pair] * drawn, None, settings, None, lambda: next(paces, 1e-6)):
+        assert len(index) == len(keys) and first == sum(seen)
+        seen.append(len(index))
+    assert seen == want and sum(seen) == 100
+
+
+def test_batches_that_are_sent_ahead_are_the_same_batches(monkeypatch):
+    plain = fitted(size=7)
+    real = jax.default_backend
+    inside = []
+
+    def backend():
+        """An accelerator for `take_stretch` alone."""
+        caller = inspect.stack()[1].function
+        inside.append(caller)
+        return "gpu" if caller == "take_stretch" else real()
+
+    monkeypatch.setattr(jax, "default_backend", backend)
+    sent = fitted(size=7)
+    assert "take_stretch" in inside
+    for a, b in zip(jax.tree.leaves(plain.state), jax.tree.leaves(sent.state), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_plan_measures_whole_blocks(monkeypatch):

@@ -43,7 +43,7 @@ def test_numbers_are_the_same_under_every_transformation(shift):
     np.testing.assert_array_equal(quick(X, shift=shift), chain(X, shift=shift))
 
 
-def test_outside_of_a_trace_the_function_is_as_it_was():
+def test_where_numbers_are_known_the_function_is_as_it_was():
     seen = []
 
     @straight
@@ -52,8 +52,10 @@ def test_outside_of_a_trace_the_function_is_as_it_was():
         return x
 
     record(X)
+    jax.grad(lambda x: record(x).sum())(X)
     jax.jit(record)(X)
-    assert seen == [False, True]
+    jax.jit(jax.grad(lambda x: record(x).sum()))(X)
+    assert seen == [False, False, True, True]
     assert not jax.config.jax_disable_jit
 
 
@@ -74,10 +76,29 @@ OWN = {
 
 
 @pytest.mark.parametrize("name", OWN)
+def test_what_training_uses_is_traced_as_it_is(name):
+    assert calls(jax.make_jaxpr(OWN[name])(X)) == 0
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_what_training_uses_gives_the_same_traced_and_called(name):
     jitted, eager = jax.jit(OWN[name])(X), OWN[name](jnp.asarray(X))
     for a, b in zip(jax.tree.leaves(jitted), jax.tree.leaves(eager), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
+
+
+class Scanned(Gaussian):
+    """A user's own, with a loop."""
+
+    def parameters(self, outputs):
+        mean, scale = super().parameters(outputs)
+        return jax.lax.scan(lambda total, _: (total + 1, jax.config.jax_disable_jit), mean, None, length=0)[0], scale
+
+
+def test_what_a_user_writes_is_not_reached():
+    law = Scanned()  # a loop of no rounds cannot run under `jax.disable_jit`
+    got = jax.jit(lambda x: law.log_prob(x[:, :2], x[:, 2]))(X)
+    np.testing.assert_allclose(got, Gaussian().log_prob(X[:, :2], X[:, 2]), rtol=1e-6)
 
 
 def test_optax_applies_updates_likewise():

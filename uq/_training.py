@@ -35,7 +35,7 @@ class Run(NamedTuple):
     active: Array
     """Members still training, `(K,)`, bool."""
     finite: Array
-    """Members that never met a non-finite loss or gradient, `(K,)`, bool."""
+    """Members that never met a loss, nor at the end of an epoch a weight, that is not finite, `(K,)`, bool."""
     unscored: Array
     """Members whose left-out rows were scored, but never with a finite loss, `(K,)`, bool."""
     epoch_loss: Array
@@ -156,7 +156,8 @@ def training_parts(method: Method, strategy: Strategy, key_impl: str) -> Parts:
             )(run.state, _at(keys, step, 1))
         else:
             state, info = mapping(one)(run.state, now, _at(keys, step, 1), data.own)
-        # Gradients that are not finite show in the next loss, and in the weights at the end of the epoch.
+        # Gradients that are not finite show here a step later, or in the weights at the end of the epoch, unless the
+        # optimizer knows what to do with them.
         finite = run.finite & (jnp.isfinite(info.loss) | ~run.active)
         loss = jnp.where(run.active, info.loss.astype(run.epoch_loss.dtype), 0)
         return run._replace(state=state, finite=finite, epoch_loss=run.epoch_loss + loss)
@@ -275,10 +276,10 @@ def take_stretch(
     epochs. Calls are dispatched without waiting for the one before; losses are read when the stretch is over.
     """
     found = []
-    bounds: Any = np.int32(stretch.low), np.int32(stretch.high)
+    bounds = np.int32(stretch.low), np.int32(stretch.high)
     epochs: Any = [(index[e], keys[e], np.int32(stretch.first + e)) for e in range(len(index))]
     if jax.default_backend() != "cpu":  # sent ahead in one go: each transfer takes as long as several steps
-        epochs, bounds = jax.device_put((epochs, bounds))
+        epochs = jax.device_put(epochs)
     for orders, noise, epoch in epochs:
         run = advance(run, data, orders, noise, epoch, *bounds)
         if stretch.high == index.shape[2]:

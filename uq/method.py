@@ -47,7 +47,7 @@ class Info(NamedTuple):
     loss: Array
     """The objective on this batch, ()."""
     finite: Array
-    """Whether loss and gradients were all finite, (), bool. `fit` judges by losses and weights, which they spoil."""
+    """Whether loss and gradients were all finite, (), bool. `fit` itself judges by losses and weights."""
 
 
 class Method(NamedTuple):

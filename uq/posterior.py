@@ -58,7 +58,7 @@ class History(NamedTuple):
     """All of `fit`, with checks and compilation."""
     interrupted: bool
     diverged: np.ndarray
-    """Members that met a loss or gradient that was not finite."""
+    """Members whose loss or weights stopped being finite."""
     strategy: str = ""
     """How the members were executed, and whether by the rule, a plan, or as given."""
 

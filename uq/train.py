@@ -61,7 +61,7 @@ def fit(
     """Train a method on data.
 
     Every member draws its own minibatches, shuffled anew each epoch from keys, so that member k is the same network
-    whatever K. Ctrl-C returns the posterior so far (a second one raises). A member whose loss or gradient stops
+    whatever K. Ctrl-C returns the posterior so far (a second one raises). A member whose loss or weights stop
     being finite is frozen, named in a warning, and given weight 0; the others are not touched by it.
 
     Args:
@@ -297,7 +297,8 @@ def _calls(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """The batches of the next epochs: as many as fit half a second at the pace measured, one to begin with.
 
-    Of those that are not drawn yet at most four times as many as the call before, during which they are drawn.
+    A call's orders are drawn while the call before runs, in about a fifth of its time for as many epochs. So there are
+    at most four times as many, unless they were drawn `ahead`.
     """
     first, num = 0, 1
     while first < settings.epochs:
@@ -373,7 +374,7 @@ def _report_divergence(finite: np.ndarray) -> None:
         which = ", ".join(str(k) for k in bad)
         rest = "the others are untouched" if len(bad) < len(finite) else "there is nothing left to predict with"
         warnings.warn(
-            f"Member{'s' if len(bad) > 1 else ''} {which} of {len(finite)} diverged (a loss or gradient was not "
+            f"Member{'s' if len(bad) > 1 else ''} {which} of {len(finite)} diverged (a loss or weight was not "
             f"finite) and {'have' if len(bad) > 1 else 'has'} weight 0; {rest}. "
             "Lower the learning rate, or look for infinite outputs of the network or the prior.",
             UQWarning,

@@ -84,6 +84,64 @@ def test_what_has_no_rule_is_left_to_the_compiler() -> None:
         assert on_host(jax.jit(lambda key: jax.random.normal(key, (3,), jnp.float64)).trace(key).jaxpr) is None
 
 
+FLOATS = np.array([-2.5, -1.0, -0.0, 0.0, 0.3, 1.0, 3e30, -3e30, np.inf, -np.inf, np.nan, 2.0**31], np.float32)
+INTS = np.array([-(2**31), -7, -1, 0, 1, 7, 2**31 - 1], np.int32)
+OPERATIONS = {
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "div": jax.lax.div,
+    "max": jax.lax.max,
+    "min": jax.lax.min,
+    "next": jax.lax.nextafter,
+    "or": jax.lax.bitwise_or,
+    "shift": lambda x, y: jax.lax.shift_right_logical(x, jnp.full_like(y, 9)),
+    "to int": lambda x, y: x.astype(jnp.int32),
+    "to uint": lambda x, y: x.astype(jnp.uint32),
+    "to float": lambda x, y: x.astype(jnp.float32),
+    "to bool": lambda x, y: x.astype(bool),
+    "bits": lambda x, y: jax.lax.bitcast_convert_type(x, jnp.uint32),
+    "sqrt": lambda x, y: jax.lax.sqrt(x),
+    "erf": lambda x, y: jax.lax.erf(x),
+    "inverse erf": lambda x, y: jax.lax.erf_inv(x),
+    "columns first": lambda x, y: jax.lax.reshape(x[:6].reshape(2, 3), (6,), dimensions=(1, 0)),
+    "reshape": lambda x, y: x[:6].reshape(2, 3),
+    "squeeze": lambda x, y: x[None, :, None].squeeze(0)[1:3],
+    "broadcast": lambda x, y: jnp.broadcast_to(x[:, None], (len(x), 3)),
+}
+OTHERWISE = {  # what NumPy does in another way
+    *((name, kind) for name in ("or", "shift") for kind in ("float32", "int32", "bool")),
+    *((name, "float32") for name in ("to int", "to uint", "to bool")),
+    *(("columns first", kind) for kind in ("float32", "int32", "uint32", "bool")),
+}
+ARITHMETIC = ("add", "sub", "mul", "div", "max", "min", "next", "sqrt", "erf", "inverse erf")
+
+
+@pytest.mark.parametrize("kind", ["float32", "int32", "uint32", "bool"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_is_the_compilers_or_left_to_it(name: str, kind: str) -> None:
+    x = FLOATS if kind == "float32" else INTS.astype(kind)
+    given = x, x[::-1].copy()
+    with jax.numpy_dtype_promotion("standard"):
+        try:
+            traced = jax.jit(OPERATIONS[name]).trace(*given)
+        except (TypeError, ValueError):  # there are no such operations
+            assert (name, kind) in OTHERWISE or kind != "float32"
+            return
+        run = on_host(traced.jaxpr)
+        want = np.asarray(jax.jit(OPERATIONS[name])(*given))
+    left = (name, kind) in OTHERWISE or (name in ARITHMETIC and kind != "float32" and (name, kind) != ("add", "uint32"))
+    assert (run is None) == left
+    if run is None:
+        return
+    (got,) = run(*given)
+    assert got.dtype == want.dtype and got.shape == want.shape
+    if got.dtype == np.float32:
+        np.testing.assert_allclose(got, want, rtol=5e-7)
+    else:
+        assert np.array_equal(got, want)
+
+
 def test_small_networks_on_a_cpu_are_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiling.runs_on_host(2_000) and not compiling.runs_on_host(10**6)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

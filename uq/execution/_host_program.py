@@ -1,11 +1,13 @@
-"""Small programs of initial weights without a compiler: NumPy has made them before one has begun.
+"""Small programs of initial weights without a compiler, by NumPy.
 
-What initialisers and optimizers do is some fifteen operations, element by element, on random bits. The numbers are
-those of the compiled program to four units in the last place, and do not depend on how many members there are.
+What initialisers and optimizers do is some fifteen operations, element by element, on random bits. A draw is that of
+the compiled program to four units in the last place, and what is computed from it to rounding; neither depends on how
+many members there are.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +17,7 @@ import numpy as np
 from scipy import special
 
 from .._tree import is_key
-from ._host_random import RULES, flat, is_threefry, needed, read
-
-_DTYPES = {np.dtype(name) for name in ("float32", "int32", "uint32", "bool")}
+from ._host_random import RULES, flat, has_rule, is_literal, is_threefry, needed, read
 
 
 def on_host(closed: Any) -> Callable[..., list[Any]] | None:
@@ -34,23 +34,40 @@ def on_host(closed: Any) -> Callable[..., list[Any]] | None:
     steps = needed(steps, results)
     if not all(_has_rule(step.equation) for step in steps) or any(is_key(value) for _, value in constants):
         return None
+    reads = Counter(v for read_by in (*(step.inputs for step in steps), results) for v in read_by if not is_literal(v))
 
     def run(*leaves: Any) -> list[Any]:
         given = (*zip(inputs, leaves, strict=True), *constants)
         held: dict[int, Any] = {n: _words_or_numbers(leaf) for n, leaf in given}
+        left = reads.copy()
         with np.errstate(all="ignore"):
             for step in steps:
                 atoms = zip(step.inputs, step.equation.invars, strict=True)
                 held[step.outputs[0]] = _result(step.equation, [(read(v, held), atom.aval) for v, atom in atoms])
+                variables = [v for v in step.inputs if not is_literal(v)]
+                left.subtract(variables)
+                for v in variables:
+                    if not left[v]:
+                        held.pop(v, None)  # nobody reads it again
         return [_back(read(v, held), kind) for v, kind in zip(results, closed.out_avals, strict=True)]
 
     return run
 
 
 def _has_rule(equation: Any) -> bool:
-    """Whether NumPy can do it, with numbers of 32 bits, truth values and keys."""
-    name, kinds = equation.primitive.name, [atom.aval for atom in (*equation.invars, *equation.outvars)]
-    return (name in RULES or name in _NUMBERS) and all(is_threefry(k) or k.dtype in _DTYPES for k in kinds)
+    """Whether NumPy does the same: whole numbers overflow, divide and come from fractions in other ways."""
+    name = equation.primitive.name
+    given, made = ([_kind(atom) for atom in atoms] for atoms in (equation.invars, equation.outvars))
+    if name in _NUMBERS or name in _BITS:
+        allowed = [kind for kind, rules in (("float32", _NUMBERS), ("uint32", _BITS)) if name in rules]
+        return any({*given, *made} == {kind} for kind in allowed)
+    if name == "convert_element_type" and made != ["float32"] and "float32" in given:
+        return False
+    return has_rule(equation) and {*given, *made} <= {"float32", "int32", "uint32", "bool", "key"}
+
+
+def _kind(atom: Any) -> str:
+    return "key" if is_threefry(atom.aval) else str(atom.aval.dtype)
 
 
 def _result(equation: Any, operands: list[tuple[Any, Any]]) -> Any:
@@ -60,16 +77,18 @@ def _result(equation: Any, operands: list[tuple[Any, Any]]) -> Any:
     round once. Whatever else reads it, rounds it first.
     """
     name, kind = equation.primitive.name, equation.outvars[0].aval
-    single = not is_threefry(kind) and kind.dtype == np.float32
-    if name == "mul" and single:
-        return np.multiply(*(_as(k, v) for v, k in operands), dtype=np.float64)
-    if name in ("add", "sub") and single:
+    if name in ("add", "sub"):
         return _as(kind, _NUMBERS[name](*(v if _is_product(v) else _as(k, v) for v, k in operands)))
     values = [_as(k, v) for v, k in operands]
-    return _as(kind, RULES[name](equation, *values) if name in RULES else _NUMBERS[name](*values))
+    if name == "mul":
+        return np.multiply(*values, dtype=np.float64)
+    if name in RULES:
+        return _as(kind, RULES[name](equation, *values))
+    return _as(kind, (_NUMBERS | _BITS)[name](*values))
 
 
 def _is_product(value: Any) -> bool:
+    """Whether a value is an unrounded product: nothing else here is in double precision."""
     return isinstance(value, np.ndarray) and value.dtype == np.float64
 
 
@@ -129,6 +148,7 @@ _NUMBERS: dict[str, Callable[..., Any]] = {
     "stop_gradient": np.asarray,
     "erf": special.erf,
     "erf_inv": _inverse_erf,
-    "or": np.bitwise_or,
-    "shift_right_logical": np.right_shift,
 }
+"""Of float32 alone."""
+_BITS: dict[str, Callable[..., Any]] = {"add": np.add, "or": np.bitwise_or, "shift_right_logical": np.right_shift}
+"""Of uint32 alone: of a negative number the shift would keep the sign."""

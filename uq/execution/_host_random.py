@@ -59,15 +59,14 @@ def with_host_random(closed: Any) -> HostRandom | None:
     host: list[_Step] = []
     device: list[_Step] = []
     for step in steps:
-        rule = RULES.get(step.equation.primitive.name)
-        ready = all(isinstance(v, _Literal) or v in known for v in step.inputs)
-        if rule is not None and ready and _integers(step.equation):
+        ready = all(is_literal(v) or v in known for v in step.inputs)
+        if ready and has_rule(step.equation) and _integers(step.equation):
             known.update(step.outputs)
             host.append(step)
         else:
             device.append(step)
-    wanted = {v for step in device for v in step.inputs if not isinstance(v, _Literal)}
-    wanted |= {v for v in results if not isinstance(v, _Literal)}
+    wanted = {v for step in device for v in step.inputs if not is_literal(v)}
+    wanted |= {v for v in results if not is_literal(v)}
     drawn = sorted(v for step in host for v in step.outputs if v in wanted)
     words = sum(_words(step.equation) for step in host)
     if not any(step.equation.primitive.name == "random_bits" for step in host) or words > _MOST_BITS:
@@ -98,7 +97,12 @@ def with_host_random(closed: Any) -> HostRandom | None:
 
 
 def read(v: Any, held: dict[int, Any]) -> Any:
-    return v.value if isinstance(v, _Literal) else held[v]
+    return v.value if is_literal(v) else held[v]
+
+
+def is_literal(v: Any) -> bool:
+    """Whether an input of a step is a number, and not a variable."""
+    return isinstance(v, _Literal)
 
 
 def _run(equation: Any, values: list[Any]) -> list[Any]:
@@ -140,16 +144,22 @@ def flat(closed: Any) -> tuple[list[_Step], list[int], list[tuple[int, Any]], li
 
 def needed(steps: list[_Step], results: list[Any]) -> list[_Step]:
     """Without the steps that nothing reads: a network's `init` also applies it."""
-    live = {v for v in results if not isinstance(v, _Literal)}
+    live = {v for v in results if not is_literal(v)}
     kept = []
     for step in reversed(steps):
         if step.equation.effects or any(v in live for v in step.outputs):
-            live.update(v for v in step.inputs if not isinstance(v, _Literal))
+            live.update(v for v in step.inputs if not is_literal(v))
             kept.append(step)
     return kept[::-1]
 
 
 # What is computed on the host. Keys are their words, `(…, 2)` uint32.
+
+
+def has_rule(equation: Any) -> bool:
+    """Whether there is a rule for this form of an operation, for whole numbers and keys at least."""
+    name = equation.primitive.name
+    return name in RULES and not (name == "reshape" and equation.params["dimensions"] is not None)
 
 
 def is_threefry(aval: Any) -> bool:

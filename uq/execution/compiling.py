@@ -17,7 +17,7 @@ from .._checks import InputError
 
 _SMALL = 1_000_000
 _QUICK = 100_000
-_FEW = 2**15
+_FEW = 10_000
 _UNKNOWN: set[str] = set()
 """Options that the installed compiler has said it does not know."""
 
@@ -25,7 +25,9 @@ _UNKNOWN: set[str] = set()
 def runs_on_host(num_numbers: int) -> bool:
     """Whether a program that makes `num_numbers` a member once, such as initial weights, is left to NumPy.
 
-    The count is a member's, so that the choice, and with it the last bits, does not depend on how many there are.
+    A compiler takes 0.1 s for two layers and 0.05 s for each further one, and what it makes is some five times as
+    fast as NumPy: on two cores that pays from about eight million numbers in all. The count is a member's all the same,
+    because the choice decides the last bits, and they do not depend on how many members there are.
     """
     return num_numbers <= _FEW and jax.default_backend() == "cpu"
 

@@ -16,6 +16,7 @@ from ._links import columns_of, softplus
 from ._targets import check_indicators, check_labels
 
 
+@straight
 def pick(log_probs: Array, y: Array) -> Array:
     """The entry of `log_probs` `(…, C)` that each label names."""
     labels = jnp.broadcast_to(y, log_probs.shape[:-1])
@@ -44,12 +45,12 @@ class Categorical:
     def width(self) -> int:
         return self.num_classes
 
+    @straight
     def log_probs(self, outputs: Array) -> Array:
         """Log-probability of each class, `(…, C)`."""
         outputs = columns_of(self, outputs)
         return jax.nn.log_softmax(outputs, axis=-1)
 
-    @straight
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return pick(self.log_probs(outputs), y)
 

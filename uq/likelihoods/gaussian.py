@@ -47,6 +47,7 @@ class Gaussian:
     def width(self) -> int:
         return 2 * self.num_outputs
 
+    @straight
     def parameters(self, outputs: Array) -> tuple[Array, Array]:
         """Mean and standard deviation, `(…,)` for one output and `(…, D)` for several."""
         outputs = columns_of(self, outputs)
@@ -60,7 +61,6 @@ class Gaussian:
         wider = scale * positive(raw, self.min_scale)
         return jnp.concatenate([loc + scale * mean, raw_of(wider, self.min_scale)], -1)
 
-    @straight
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return _normal_log_prob(*self.parameters(outputs), y, self.num_outputs)
 
@@ -107,7 +107,6 @@ class HomoscedasticGaussian:
         """Outputs that say of loc + scale · Y what these say of Y."""
         return Gaussian(self.num_outputs, self.min_scale).moved(outputs, loc, scale)
 
-    @straight
     def log_prob(self, outputs: Array, y: Array) -> Array:
         return _normal_log_prob(*self.parameters(outputs), y, self.num_outputs)
 
@@ -198,6 +197,7 @@ def _check_settings(num_outputs: Any, min_scale: Any) -> None:
         raise InputError(f"`min_scale` expected a standard deviation of at least 0, but it is {min_scale!r}.")
 
 
+@straight
 def _normal_log_prob(mean: Array, scale: Array, y: Array, num_outputs: int) -> Array:
     log_prob = -0.5 * jnp.square((y - mean) / scale) - jnp.log(scale) - 0.5 * _LOG_2PI
     return log_prob if num_outputs == 1 else log_prob.sum(-1)
