@@ -22,10 +22,10 @@ from .execution.compiling import unoptimized
 from .method import Method
 
 _LITTLE = 500_000
-_BLOCK = 10
-"""Steps that are taken together on an accelerator, at most: a fit can be stopped between them."""
 _SMALL = 5_000
 """A program that reads at most so many numbers in all, for so many weights, takes longer to optimise than to run."""
+_BLOCK = 10
+"""Steps that are taken together on an accelerator, at most: a fit can be stopped between them."""
 
 
 class Program:
