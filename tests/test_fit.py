@@ -15,6 +15,7 @@ import optax
 import pytest
 
 import uq
+from uq import _preparing
 from uq._setup import default_epochs
 from uq.progress import Progress
 
@@ -36,6 +37,7 @@ def members(size: int = 3, **settings: Any) -> uq.Method:
 
 @pytest.fixture(scope="module")
 def three() -> uq.Posterior:
+    _preparing._PROGRAMS.clear()  # other tests of this process may have compiled the same program
     return uq.fit(members(), (X, Y), key=0, **QUICK)
 
 

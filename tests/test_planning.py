@@ -38,9 +38,9 @@ class Small(nn.Module):
         return nn.Dense(3)(x.reshape(len(x), -1))
 
 
-def fitted(strategy: Any, net: Any = None, size: int = 5, **more: Any) -> uq.Posterior:
+def fitted(strategy: Any, net: Any = None, size: int = 5, data: Any = (X, Y), **more: Any) -> uq.Posterior:
     method = uq.deep_ensemble(mlp() if net is None else net, LIKELIHOOD, optax.sgd(1e-2), size=size)
-    return uq.fit(method, (X, Y), key=0, epochs=2, batch_size=20, strategy=strategy, **more)
+    return uq.fit(method, data, key=0, epochs=2, batch_size=20, strategy=strategy, **more)
 
 
 def weights(posterior: uq.Posterior) -> list[Any]:
@@ -60,12 +60,23 @@ STRATEGIES = [
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
 def test_strategies_train_the_same_networks(strategy: Strategy) -> None:
-    for net in (None, OneFlag()):
+    # A thread with one member computes other products than with several; BatchNorm enlarges what they differ by: below.
+    for net in (None,) if strategy.threads == 5 else (None, OneFlag()):
         want, got = fitted(Strategy(), net), fitted(strategy, net)
         for a, b in zip(weights(got), weights(want), strict=True):
-            np.testing.assert_allclose(a, b, rtol=5e-5, atol=2e-6)  # after six steps, some through BatchNorm
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
         np.testing.assert_allclose(got.history.loss, want.history.loss, rtol=1e-5)
         assert got.history.strategy == f"{strategy} (given)"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_strategies_differ_by_rounding_alone(strategy: Strategy) -> None:
+    data = X.astype(np.float64), Y.astype(np.float64)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        want, got = (fitted(how, OneFlag(), data=data) for how in (Strategy(), strategy))
+    for a, b in zip(weights(got), weights(want), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(got.history.loss, want.history.loss, rtol=1e-9)
 
 
 def test_threads_of_two_members_or_more_give_the_same_bits() -> None:

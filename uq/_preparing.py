@@ -113,32 +113,27 @@ def _begin_program(
     def lower() -> Callable[[], Any]:
         whole = on_host(traced.jaxpr) if runs_on_host(tree_size(shape.state) // size) else None
         if whole is not None:
-            return lambda: _unflattened(whole, shape)
+            return lambda: _of_trees(lambda *leaves: jax.device_put(whole(*leaves)), shape)
         parts = with_host_random(traced.jaxpr)
         if parts is None:
             return functools.partial(compiled, traced.lower(), options)
         leaves = jax.tree.leaves(args)
         rest = jax.jit(parts.rest).lower(parts.draw(*leaves), *leaves)
-        return lambda: _with_draws(compiled(rest, options), parts.draw, shape)
+
+        def compile() -> Callable[..., Run]:
+            program = compiled(rest, options)
+            return _of_trees(lambda *leaves: program(parts.draw(*leaves), *leaves), shape)
+
+        return compile
 
     return shape, lower
 
 
-def _unflattened(program: Callable[..., Any], shape: Run) -> Callable[..., Run]:
-    """The run's start by a program of NumPy's, which takes leaves and gives them."""
+def _of_trees(program: Callable[..., Any], shape: Run) -> Callable[..., Run]:
+    """A program of flat leaves as one of trees, which makes a run."""
 
     def run(*args: Any) -> Run:
-        return jax.device_put(jax.tree.unflatten(jax.tree.structure(shape), program(*jax.tree.leaves(args))))
-
-    return run
-
-
-def _with_draws(program: Any, draw: Callable[..., Any], shape: Run) -> Callable[..., Run]:
-    """The program of a run's start, given random numbers that the host draws first."""
-
-    def run(*args: Any) -> Run:
-        leaves = jax.tree.leaves(args)
-        return jax.tree.unflatten(jax.tree.structure(shape), program(draw(*leaves), *leaves))
+        return jax.tree.unflatten(jax.tree.structure(shape), program(*jax.tree.leaves(args)))
 
     return run
 

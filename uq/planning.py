@@ -218,7 +218,9 @@ class Work:
         first = take(least)  # this call allocates
         if time.perf_counter() > until:
             return first
-        num = int(np.clip(0.1 / max(take(least), 1e-6), 1, s.steps - 1))  # short of the epoch's end
+        num = int(
+            np.clip(0.1 / max(take(least), 1e-6), 1, s.steps - 1)
+        )  # short of the epoch's end, if it is longer than a block
         num = max(least, num // least * least)
         paces = [take(num)]
         while len(paces) < 5 and time.perf_counter() < until:
